@@ -1,0 +1,87 @@
+# The tools of this repository. `make help` lists the targets; `make test` is everything that CI runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV := uv==0.13.8
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+# Every tool finds its siblings (molecule calls ansible-playbook by name), and never one from outside.
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(READY) ## Make .venv with all that running and testing need
+
+$(READY): requirements.txt requirements-dev.txt
+	@echo "== setting up .venv"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet $(UV)
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --requirement requirements-dev.txt
+	touch $@
+
+.PHONY: requirements
+requirements: $(READY) ## Pin requirements*.txt anew from requirements*.in
+	for set in requirements requirements-dev; do \
+	    uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	        --custom-compile-command "make requirements" $$set.in --output-file $$set.txt; \
+	done
+
+# Cheap and telling first; each part can be run alone.
+.PHONY: test
+test: ## Run all tests
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory contract
+	$(MAKE) --no-print-directory units
+	$(MAKE) --no-print-directory sanity
+	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory molecule
+	$(MAKE) --no-print-directory pytest
+
+.PHONY: lint
+lint: $(READY) ## Check style: ruff, ansible-lint (production profile), changelog fragments
+	ruff check
+	ruff format --check
+	ansible-lint --offline --profile production
+	antsibull-changelog lint
+
+.PHONY: contract
+contract: $(READY) ## Check that each verb, playbook and role has all that it must have
+	pytest tests/contract
+
+.PHONY: units
+units: $(READY) ## Run the unit tests as ansible-test does
+	tests/ansible-test units
+
+.PHONY: sanity
+sanity: $(READY) ## Run ansible-test's sanity tests
+	tests/ansible-test sanity
+
+.PHONY: docs
+docs: $(READY) ## Check that the documentation of every plugin renders
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+
+.PHONY: molecule
+molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbox of its own
+	molecule test --all
+
+.PHONY: pytest
+pytest: $(READY) ## Run all that pytest finds: units, contract, sandbox, scenarios
+	pytest
+
+.PHONY: demo
+demo: $(READY) ## Kill the primary database under load and watch the recovery
+	python -m sandbox.demo
+
+.PHONY: bench
+bench: $(READY) ## Measure the runbook against the AWS CLI and the modules of amazon.aws
+	python -m benchmarks
+
+.PHONY: clean
+clean: ## Stop the sandbox and remove all that the other targets made
+	[ ! -e .sandbox ] || python -m sandbox down
+	rm -rf .venv .cache .sandbox .pytest_cache .ruff_cache .hypothesis sre-runbooks-*.tar.gz
