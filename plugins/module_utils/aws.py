@@ -1,0 +1,206 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Calls to AWS: what may be repeated, what may not, and errors as sentences.
+
+botocore repeats any request after a time-out, mutations included. Its retries are therefore switched off here:
+reads are repeated by this file, a mutation only when AWS says that it was not applied (throttling), and a mutation
+whose answer was lost raises LostAnswer so that the caller looks before it repeats.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+try:
+    import botocore.session
+    from botocore import exceptions as boto_errors
+    from botocore.config import Config
+    from botocore.loaders import Loader
+except ImportError:  # AnsibleAWSModule says so in words
+    pass
+
+from .errors import LostAnswer, Stop, Unreachable
+from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
+
+# Codes that AWSRetry does not know by itself. https://docs.aws.amazon.com/general/latest/gr/api-retries.html
+THROTTLED = ("Throttling", "ThrottlingException", "ThrottledException", "PriorRequestNotComplete", "SlowDown",
+             "RequestLimitExceeded", "TooManyRequestsException", "ProvisionedThroughputExceededException",
+             "RequestThrottled", "RequestThrottledException", "EC2ThrottledException", "BandwidthLimitExceeded")
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+BAD_CREDENTIALS = ("InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "AuthFailure",
+                   "InvalidAccessKeyId", "IncompleteSignature")
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError")
+
+# How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
+CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
+READ_TRIES = 4
+
+
+@functools.lru_cache(maxsize=None)
+def _loader():
+    """Service models, read once a process (and, when the parent loaded them, once a playbook run)."""
+    return Loader()
+
+
+def preload(services):
+    """Load the models of `services` before ansible forks, so that each task finds them in memory."""
+    for name in ("partitions", "endpoints", "sdk-default-configuration", "_retry"):
+        _loader().load_data(name)
+    for service in services:
+        _loader().load_service_model(service, "service-2")
+        _loader().load_service_model(service, "endpoint-rule-set-1")
+
+
+def is_unreachable(error):
+    """True where no answer came: refused, timed out, reset, or a name that does not resolve."""
+    return isinstance(error, (boto_errors.ConnectionError, boto_errors.HTTPClientError))
+
+
+class Aws:
+    """AWS as one verb sees it.
+
+    Args:
+        connection: (region, endpoint_url, boto_params) of `get_aws_connection_info`.
+    """
+
+    def __init__(self, connection):
+        self.region, self._endpoint, params = connection
+        self._params = dict(params)
+        self._profile = self._params.pop("profile_name", None)
+        self._config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, tcp_keepalive=True,
+                              retries={"total_max_attempts": 1}, max_pool_connections=25)
+        extra = self._params.pop("aws_config", None)
+        if extra is not None:
+            self._config = self._config.merge(extra)
+        self._clients, self._lock, self._session = {}, threading.Lock(), None
+
+    def client(self, service, region=None, endpoint_url=None):
+        """A botocore client, made once for each service and region."""
+        key = (service, region or self.region, endpoint_url or self._endpoint)
+        with self._lock:
+            if key not in self._clients:
+                if self._session is None:
+                    self._session = botocore.session.Session(profile=self._profile)
+                    self._session.register_component("data_loader", _loader())
+                try:
+                    self._clients[key] = self._session.create_client(
+                        key[0], region_name=key[1], endpoint_url=key[2], config=self._config, **self._params)
+                except boto_errors.BotoCoreError as error:
+                    raise Stop(explain(error, service, "client", key[1])) from error
+            return self._clients[key]
+
+    def read(self, service, operation, region=None, **arguments):
+        """A call that changes nothing; repeated through throttling, server errors and lost answers.
+
+        Raises:
+            Unreachable: no answer after all tries.
+            botocore ClientError: AWS said no; callers look at the code where "not found" is an answer.
+        """
+        client = self.client(service, region)
+
+        @AWSRetry.jittered_backoff(retries=READ_TRIES, delay=0.3, max_delay=5, catch_extra_error_codes=list(THROTTLED))
+        def attempt():
+            return getattr(client, operation)(**arguments)
+
+        for remaining in (1, 0):
+            try:
+                return attempt()
+            except (boto_errors.ConnectTimeoutError, boto_errors.ReadTimeoutError) as error:
+                # Silence already cost a full time-out; a second one would only double it.
+                raise Unreachable(explain(error, service, operation, region or self.region)) from error
+            except (boto_errors.ConnectionError, boto_errors.HTTPClientError) as error:
+                if not remaining:
+                    raise Unreachable(explain(error, service, operation, region or self.region)) from error
+            except boto_errors.ClientError as error:
+                if not remaining or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) < 500:
+                    error.sre_call = (service, operation, region or self.region)
+                    raise
+            except boto_errors.BotoCoreError as error:
+                raise Stop(explain(error, service, operation, region or self.region)) from error
+        return None
+
+    def change(self, service, operation, region=None, **arguments):
+        """A mutation, sent once; sent again only after an answer that says it was not applied.
+
+        Raises:
+            LostAnswer: time-out, reset or a server error; look at the state before repeating.
+            Stop: AWS said no, in words.
+        """
+        client = self.client(service, region)
+
+        @AWSRetry.jittered_backoff(retries=6, delay=0.3, max_delay=8, catch_extra_error_codes=list(THROTTLED))
+        def attempt():
+            try:
+                return getattr(client, operation)(**arguments)
+            except boto_errors.ClientError as error:
+                status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+                if status >= 500 and code_of(error) not in THROTTLED:
+                    raise LostAnswer(explain(error, service, operation, region or self.region)) from error
+                raise
+
+        try:
+            return attempt()
+        except boto_errors.ClientError as error:
+            error.sre_call = (service, operation, region or self.region)
+            raise
+        except (boto_errors.ConnectionError, boto_errors.HTTPClientError) as error:
+            raise LostAnswer(explain(error, service, operation, region or self.region)) from error
+        except boto_errors.BotoCoreError as error:
+            raise Stop(explain(error, service, operation, region or self.region)) from error
+
+
+def code_of(error):
+    """The AWS error code of a ClientError ("" for any other exception)."""
+    return getattr(error, "response", {}).get("Error", {}).get("Code", "")
+
+
+def together(**calls):
+    """Run independent reads side by side; returns {name: result}. The first exception is raised after all ended."""
+    if len(calls) == 1:
+        return {name: call() for name, call in calls.items()}
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        futures = {name: pool.submit(call) for name, call in calls.items()}
+    return {name: future.result() for name, future in futures.items()}
+
+
+def attempt(call, *errors):
+    """`call()`, or the exception itself where it is one of `errors`: for reads whose failure is a finding."""
+    try:
+        return call()
+    except errors as error:
+        return error
+
+
+def explain(error, service=None, operation=None, region=None):
+    """One line for a person: what failed, where, and what to do next."""
+    service, operation, region = getattr(error, "sre_call", (service, operation, region))
+    action = f"{service}:{operation.title().replace('_', '')}"
+    code = code_of(error)
+    if code in EXPIRED:
+        return f"the AWS credentials have expired ({action} in {region}): sign in again (aws sso login) and repeat the command"
+    if code in BAD_CREDENTIALS:
+        return f"AWS does not accept these credentials ({code} from {action} in {region}): check AWS_PROFILE or the access key"
+    if code in DENIED:
+        return (f"missing permission {action} in {region}: {_message(error)}: "
+                f"add it to the role that runs this playbook, or use another profile")
+    if code:
+        return f"{action} in {region} answered {code}: {_message(error)}"
+    if isinstance(error, boto_errors.NoCredentialsError):
+        return "no AWS credentials found: export AWS_PROFILE (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or sign in with aws sso login"
+    if isinstance(error, boto_errors.ProfileNotFound):
+        return f"{error}: check AWS_PROFILE against ~/.aws/config".replace("The config profile", "the AWS profile")
+    if isinstance(error, boto_errors.TokenRetrievalError) or "SSOToken" in type(error).__name__ or "UnauthorizedSSO" in type(error).__name__:
+        return "the AWS SSO session has expired: run aws sso login and repeat the command"
+    if isinstance(error, boto_errors.NoRegionError):
+        return "no AWS region given: set aws_region for this host in the inventory"
+    if is_unreachable(error):
+        return f"{action} in {region} got no answer ({type(error).__name__})"
+    return f"{action} in {region}: {error}"
+
+
+def _message(error):
+    return " ".join(error.response.get("Error", {}).get("Message", "").split()) or "no message"

@@ -1,0 +1,31 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ways a verb stops, each one line that a person can act on."""
+
+from __future__ import annotations
+
+
+class Stop(Exception):
+    """A verb ends here; the message says what, which resource, and what to do next."""
+
+
+class Refusal(Stop):
+    """A gate is closed: nothing was changed. The message names the resource and the override, if there is one."""
+
+
+class Unreachable(Stop):
+    """A region, an endpoint or a database does not answer at all (no answer is not a "no")."""
+
+
+class LostAnswer(Stop):
+    """A mutation was sent and its answer never came: it may or may not have been applied."""
+
+
+class LeaseLost(Stop):
+    """Another run holds the lease of this target now; this run must not change anything more."""
+
+
+class WaitTimeout(Stop):
+    """The state waited for was not reached in time; what was done stays done."""

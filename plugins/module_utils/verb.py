@@ -1,0 +1,187 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contract of a verb: observe, plan, refuse or show, apply, wait, and what undoes it.
+
+A verb is a class with
+    observe() -> dict                      reads only
+    plan(observed) -> Plan                 static and pure; raises Refusal where a gate is closed
+    apply(step)                            one mutation with its wait; called in the order of the plan
+    undo(before, steps) -> list            how to go back, as verbs with their arguments
+`run` does the rest, the same way for each of them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+try:
+    from botocore import exceptions as boto_errors
+except ImportError:
+    pass
+
+from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws_connection_info
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+
+from . import waiting
+from .aws import Aws, explain
+from .errors import LostAnswer, Stop, WaitTimeout
+from .lease import Lease
+
+# Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
+LOST_ANSWER_TRIES = 3
+
+COMMON_ARGUMENTS = dict(
+    wait_timeout=dict(type="int", default=1800),
+    lease=dict(type="dict", options=dict(
+        name=dict(type="str", required=True), table=dict(type="str", required=True),
+        region=dict(type="str", required=True), ttl=dict(type="int", default=60),
+        token=dict(type="int", required=True, no_log=False))),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mutation. `do` names it for the code, `what` for people; before and after are what it changes."""
+
+    do: str
+    what: str
+    before: object = None
+    after: object = None
+    arguments: dict = field(default_factory=dict)
+
+    def shown(self):
+        return {"do": self.do, "what": self.what, "before": self.before, "after": self.after}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps that are left, the state they end in, and what a person must know (risks, overrides used)."""
+
+    steps: tuple = ()
+    after: dict = field(default_factory=dict)
+    notes: tuple = ()
+
+
+class Verb:
+    """What every verb has: parameters, AWS, a clock for its waits, and the lease to keep alive."""
+
+    def __init__(self, module):
+        self.params = module.params
+        self.check_mode = module.check_mode
+        self.aws = Aws(get_aws_connection_info(module))
+        self.waited_seconds = 0.0
+        lease = self.params.get("lease")
+        self._lease = Lease(self.aws, **lease) if lease else None
+
+    def observe(self):
+        raise NotImplementedError
+
+    @staticmethod
+    def plan(observed, wanted):
+        raise NotImplementedError
+
+    def apply(self, step):
+        """Do one step: the method of the step's name with the step's arguments."""
+        return getattr(self, step.do)(**step.arguments)
+
+    def undo(self, before, done):
+        return []
+
+    def returned(self):
+        """What this verb returns besides the contract."""
+        return {}
+
+    def is_change(self, steps):
+        """Whether carrying out `steps` counts as a change of the target."""
+        return bool(steps)
+
+    def view(self, observed):
+        """The part of what was observed that goes into before, after and diff."""
+        return observed
+
+    def keep_lease(self):
+        """Called before each change and in each wait: raises LeaseLost when another run took over."""
+        if self._lease is not None:
+            self._lease.renew()
+
+    def wait(self, look, done, what, usual=None, state=str):
+        """`wait_until` with this verb's deadline and lease; adds to waited_seconds."""
+        seen, seconds = waiting.wait_until(look, done, what, self.params["wait_timeout"], usual=usual,
+                                           tick=self.keep_lease, state=state)
+        self.waited_seconds += seconds
+        return seen
+
+
+def verb_module(argument_spec, **kwargs):
+    """The AnsibleAWSModule of a verb."""
+    return AnsibleAWSModule(argument_spec=dict(COMMON_ARGUMENTS, **argument_spec), supports_check_mode=True, **kwargs)
+
+
+def run(module, verb_class):
+    """Carry a verb out; exits through the module."""
+    done = []
+    verb = None
+    before = {}
+    try:
+        verb = verb_class(module)
+        observed = verb.observe()
+        before = verb.view(observed)
+        plan = verb.plan(observed, verb.params)
+        after = dict(before, **plan.after)
+        if plan.steps and not module.check_mode:
+            _apply(verb, plan, done)
+            after = verb.view(verb.observe())
+    except Stop as stop:
+        module.fail_json(**_failure(verb, str(stop), before, done, isinstance(stop, WaitTimeout)))
+    except boto_errors.ClientError as error:
+        module.fail_json(**_failure(verb, explain(error), before, done))
+    steps = [step.shown() for step in (plan.steps if module.check_mode else done)]
+    module.exit_json(
+        changed=verb.is_change(steps), before=before, after=after, steps=steps, undo=verb.undo(before, steps),
+        notes=list(plan.notes), waited_seconds=round(verb.waited_seconds, 2), diff=_diff(before, after, steps), **verb.returned())
+
+
+def _apply(verb, plan, done):
+    """Every step of the plan; after a lost answer look again and go on from what is true now."""
+    steps, lost = list(plan.steps), 0
+    while steps:
+        step = steps.pop(0)
+        verb.keep_lease()
+        waiting.say(step.what)
+        try:
+            verb.apply(step)
+        except LostAnswer as error:
+            lost += 1
+            if lost > LOST_ANSWER_TRIES:
+                raise Stop(f"{error}; looked again {LOST_ANSWER_TRIES} times and it is not applied: "
+                           f"run the same command again when the API answers") from error
+            waiting.say(f"no answer ({step.what}); looking whether it was applied")
+            time.sleep(0.2 * lost)
+            left = verb.plan(verb.observe(), verb.params).steps
+            if step.do not in [remaining.do for remaining in left]:
+                done.append(step)
+            steps = list(left)
+            continue
+        done.append(step)
+
+
+def _failure(verb, message, before, done, resumable=False):
+    if done or resumable:
+        steps = "; ".join(step.what for step in done) or "nothing"
+        message = f"{message}. Done so far: {steps}. The same command again goes on from here"
+    shown = [step.shown() for step in done]
+    return dict(msg=message, before=before, steps=shown, undo=verb.undo(before, shown) if verb and done else [],
+                waited_seconds=round(verb.waited_seconds, 2) if verb else 0.0, changed=bool(done),
+                **(verb.returned() if verb else {}))
+
+
+def _diff(before, after, steps):
+    """Before and after as text; the steps as a prepared diff, so that --diff prints the plan in order."""
+    lines = [f"{number}. {step['what']}\n" for number, step in enumerate(steps, 1)]
+    changed = {key: (before.get(key), after.get(key)) for key in after if before.get(key) != after.get(key)}
+    for key, (old, new) in changed.items():
+        lines.append(f"-  {key}: {old}\n+  {key}: {new}\n")
+    return {"prepared": "".join(lines)} if lines else {}
