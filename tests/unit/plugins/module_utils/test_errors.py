@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils import errors
 
 KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
