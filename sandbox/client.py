@@ -41,7 +41,7 @@ class Sandbox:
         if self.is_up():
             raise SandboxError(f"the sandbox in {self.home} is up already: `reset` brings back its first state")
         self.clean()
-        self.home.mkdir(parents=True, mode=0o700)
+        self.home.mkdir(parents=True, mode=0o711)  # PostgreSQL's user passes through
         with open(self.home / "daemon.log", "ab") as log:
             daemon = subprocess.Popen(
                 [sys.executable, "-m", "sandbox.daemon", str(self.home), json.dumps(settings)],

@@ -34,7 +34,7 @@ class Process:
 
     def __init__(self, name: str, popen: subprocess.Popen, region: str | None) -> None:
         self.name, self.region, self._popen = name, region, popen
-        self.pid = popen.pid
+        self.pid, self.stdout = popen.pid, popen.stdout
 
     def poll(self) -> int | None:
         return self._popen.poll()
@@ -102,11 +102,10 @@ class Spawner:
         env: dict[str, str] | None = None,
         user: int | None = None,
         log: Path | None = None,
-        stdin: int = subprocess.DEVNULL,
-        cwd: str | Path | None = None,
+        stdout: int | None = None,
     ) -> subprocess.Popen:
         environment = {**os.environ, **(env or {}), MARK: str(self.home)}
-        output = open(log, "ab") if log else subprocess.DEVNULL
+        output = open(log, "ab") if log else stdout or subprocess.DEVNULL
         identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         done: queue.SimpleQueue = queue.SimpleQueue()
         try:
@@ -115,12 +114,11 @@ class Spawner:
                     argv,
                     dict(
                         env=environment,
-                        stdin=stdin,
+                        stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         preexec_fn=_die_with_parent,
                         start_new_session=True,
-                        cwd=cwd,
                         **identity,
                     ),
                     done,

@@ -33,7 +33,7 @@ from .faults import Fault, Rules
 from .processes import Process, Spawner
 
 # In the order in which they are seeded and started; stopped in reverse.
-PARTS = ("faults", "basics", "rds", "aurora", "ecs", "elbv2", "route53", "arc", "load")
+PARTS = ("faults", "basics", "cloudwatch", "rds", "aurora", "ecs", "elbv2", "route53", "arc", "load")
 
 # Calls with this access key seed the world: not recorded, not failed, not held back during a reset.
 SEED_KEY = "SANDBOXSEEDSANDBOXSE"
@@ -118,7 +118,10 @@ class World:
         region: str | None = None,
         stdout: int | None = None,
     ) -> Process:
-        """A child that dies with the sandbox. `region`: it freezes when that region is cut off."""
+        """A child that dies with the sandbox. `region`: it freezes when that region is cut off.
+
+        Its output goes to the file `log`, or to a pipe (`stdout=subprocess.PIPE`, then read Process.stdout).
+        """
         from .postgres import unprivileged_user
 
         user = unprivileged_user() if as_postgres else None

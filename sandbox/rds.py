@@ -1,0 +1,636 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""RDS on real PostgreSQL: what moto answers at once takes its time here, and is true when it says `available`.
+
+Refusals and states follow https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/ and the list of instance states
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from . import cloudwatch
+from .faults import Fault
+from .postgres import ADMIN, DATABASE, Installation, Server
+
+if TYPE_CHECKING:
+    from moto.rds.models import DBInstance, RDSBackend
+
+    from .world import World
+
+PRIMARY, REPLICA = "regami-db-primary", "regami-db-replica"
+
+# Without ApplyImmediately these wait for the maintenance window (ModifyDBInstance in the API reference).
+_DEFERRED = {
+    "db_instance_class": "DBInstanceClass",
+    "multi_az": "MultiAZ",
+    "allocated_storage": "AllocatedStorage",
+    "engine_version": "EngineVersion",
+    "new_db_instance_identifier": "DBInstanceIdentifier",
+}
+# Applied without the instance leaving `available`.
+_QUIET = {
+    "vpc_security_group_ids",
+    "preferred_backup_window",
+    "preferred_maintenance_window",
+    "deletion_protection",
+    "copy_tags_to_snapshot",
+    "auto_minor_version_upgrade",
+}
+_EVENTS = {
+    "DB_INSTANCE_RESTART": (["availability"], "DB instance restarted"),
+    "DB_INSTANCE_SHUTDOWN": (["availability"], "DB instance shutdown"),
+    "DB_INSTANCE_FAILED": (["failure"], "DB instance has failed: the database process is not running"),
+    "DB_INSTANCE_DELETE": (["deletion"], "DB instance deleted"),
+    "READ_REPLICA_PROMOTED": (["read replica"], "Promoted to a standalone DB instance: replication was terminated"),
+    "READ_REPLICA_ERROR": (["read replica"], "Replication has stopped"),
+    "READ_REPLICA_RESUMED": (["read replica"], "Replication has resumed"),
+    "SECURITY_GROUPS_CHANGED": (["configuration change"], "Applied change to security groups"),
+}
+
+servers: dict[tuple[str, str], Server] = {}  # (region, instance id) -> its PostgreSQL
+_world: World
+
+
+def server_of(instance: DBInstance) -> Server | None:
+    return servers.get((instance.region, instance.db_instance_identifier))
+
+
+def _refuse(code: str, message: str) -> Exception:
+    from moto.rds.exceptions import RDSClientError
+
+    return RDSClientError(code, message)
+
+
+def _require_available(instance: DBInstance) -> None:
+    if instance.status != "available":
+        name = instance.db_instance_identifier
+        raise _refuse(
+            "InvalidDBInstanceState", f"Database instance {name} is not in available state: it is {instance.status}."
+        )
+
+
+# ---- what the API does -----------------------------------------------------------------------------------------------
+
+
+def promote_read_replica(backend: RDSBackend, request: dict) -> DBInstance:
+    """Refused for what is no replica or not available; `modifying` until the server really takes writes."""
+    instance = backend.describe_db_instances(request["db_instance_identifier"])[0]
+    server = server_of(instance)
+    if not instance.is_replica or server is None:
+        raise _refuse("InvalidDBInstanceState", "DB Instance is not a read replica.")
+    _require_available(instance)
+    instance.status = "modifying"
+    _world.background(_promote, instance, server, dict(request))
+    return instance
+
+
+def _promote(instance: DBInstance, server: Server, request: dict) -> None:
+    # Replication ends when the promotion begins: what the source commits from now on is lost.
+    server.receive(False)
+    _world.pause(_world.settings.promotion_seconds)
+    server.promote()
+    with _world.lock:
+        _unlink(instance)
+        for name in ("backup_retention_period", "preferred_backup_window"):
+            if request.get(name) is not None:
+                setattr(instance, name, request[name])
+        instance.add_event("READ_REPLICA_PROMOTED")
+        instance.status = "available"
+
+
+def _source_of(instance: DBInstance) -> DBInstance | None:
+    """The source as it is now, if there is one."""
+    from moto.rds.exceptions import DBInstanceNotFoundError
+
+    try:
+        name = instance.source_db_instance_identifier
+        return instance.backend.find_db_from_id(name) if name else None
+    except DBInstanceNotFoundError:
+        return None
+
+
+def _unlink(instance: DBInstance) -> None:
+    """A replica no more, on both sides."""
+    source = _source_of(instance)
+    if source is not None:
+        known = (instance.db_instance_identifier, instance.db_instance_arn)
+        source.replicas = [name for name in source.replicas if name not in known]
+    instance.is_replica = False
+    instance.source_db_instance_identifier = None
+    instance.replication_error = None
+
+
+def create_db_instance(backend: RDSBackend, request: dict) -> DBInstance:
+    instance = _moto["create_db_instance"](backend, request)
+    if instance.engine != "postgres" or instance.db_cluster_identifier:
+        return instance
+    instance.dbi_resource_id = f"db-{uuid.uuid4().hex[:26].upper()}"
+    _launch(instance, lambda server: server.copy(_installation().pristine(_world)))
+    return instance
+
+
+def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBInstance:
+    from moto.core.utils import utcnow
+    from moto.rds.exceptions import DBInstanceAlreadyExists
+
+    name = request["db_instance_identifier"]
+    if name in backend.databases:
+        raise DBInstanceAlreadyExists()
+    source = backend.find_db_from_id(request["source_db_instance_identifier"])
+    if (source_server := server_of(source)) is None:
+        return _moto["create_db_instance_read_replica"](backend, request)
+    _require_available(source)
+    if not source.backup_retention_period:
+        raise _refuse(
+            "InvalidDBInstanceState",
+            "Automated backups are not enabled for this database instance. To enable automated backups, use "
+            "ModifyDBInstance to set the backup retention period to a non-zero value.",
+        )
+    # A copy of the source in the backend's own region; moto would look the subnet group up in the source's.
+    replica = copy.copy(source)
+    replica.backend = backend
+    replica.db_instance_identifier = name
+    replica.dbi_resource_id = f"db-{uuid.uuid4().hex[:26].upper()}"
+    replica.created = replica.instance_create_time = utcnow()
+    replica.availability_zone = request.get("availability_zone") or f"{backend.region_name}a"
+    if source.region != replica.region:
+        replica.__dict__.pop("db_subnet_group", None)
+    if request.get("db_subnet_group_name"):
+        replica.db_subnet_group_name = request["db_subnet_group_name"]
+    replica.vpc_security_group_ids = list(request.get("vpc_security_group_ids") or _default_groups(backend))
+    replica.tags = request.get("tags") or []
+    replica.is_replica, replica.replicas, replica.replication_error = True, [], None
+    replica.multi_az = bool(request.get("multi_az"))
+    replica.backup_retention_period = request.get("backup_retention_period") or 0
+    replica.deletion_protection = bool(request.get("deletion_protection"))
+    replica.pending_modified_values = {}
+    if request.get("db_instance_class"):
+        replica.db_instance_class = request["db_instance_class"]
+    far = source.region != replica.region
+    replica.source_db_instance_identifier = source.db_instance_arn if far else source.db_instance_identifier
+    source.add_replica(replica)
+    backend.databases[name] = replica
+    pristine = _installation().pristine(_world) if _world.seeding else None
+    _launch(replica, lambda server: server.copy(pristine, source_server) if pristine else server.base_backup(source_server))
+    return replica
+
+
+def _default_groups(backend: RDSBackend) -> list[str]:
+    ec2 = _world.backend("ec2", backend.region_name)
+    return [ec2.get_default_security_group(ec2.default_vpc.id).id]
+
+
+def _launch(instance: DBInstance, fill: Any) -> None:
+    """`creating` until the server runs; at once while the world is being seeded."""
+    name, region = instance.db_instance_identifier, instance.region
+    server = servers[region, name] = Server(_world, _installation(), name, region)
+
+    def create() -> None:
+        try:
+            fill(server)
+            server.fenced = not _is_open(instance, server)
+            server.start()
+            if instance.is_replica:
+                server.wait_streaming()
+            if not _world.seeding:
+                _world.pause(_world.settings.create_seconds)
+        except (RuntimeError, OSError) as error:
+            _world.log(f"{name}: {error}")
+            instance.status = "failed"
+            return
+        with _world.lock:
+            instance.status = "available"
+            instance.add_event("DB_INSTANCE_CREATE")
+        _world.background(_watch, instance, server)
+
+    instance.status = "creating"
+    if _world.seeding:
+        create()
+    else:
+        _world.background(create)
+
+
+def modify_db_instance(backend: RDSBackend, identifier: str, request: dict) -> DBInstance:
+    instance = backend.describe_db_instances(identifier)[0]
+    server = server_of(instance)
+    if server is None:
+        return _moto["modify_db_instance"](backend, identifier, request)
+    changes = {name: request[name] for name in request if request[name] is not None}
+    new_name = changes.get("new_db_instance_identifier")
+    if new_name and new_name.lower() in backend.databases:
+        from moto.rds.exceptions import DBInstanceAlreadyExists
+
+        raise DBInstanceAlreadyExists()
+    _require_available(instance)
+    for group in changes.get("vpc_security_group_ids", []):
+        if _world.backend("ec2", backend.region_name).get_security_group_from_id(group) is None:
+            raise _refuse("InvalidParameterValue", f"Invalid security group , groupId= {group}, groupName=.")
+    backups_begin = bool(changes.get("backup_retention_period")) and not instance.backup_retention_period
+    if not changes.pop("apply_immediately", False):
+        waiting = {name: changes.pop(name) for name in list(changes) if name in _DEFERRED}
+        pending = {_DEFERRED[name]: value for name, value in waiting.items()}
+        if backups_begin:
+            pending["BackupRetentionPeriod"] = changes.pop("backup_retention_period")
+            backups_begin = False
+        instance.pending_modified_values = {**instance.pending_modified_values, **pending}
+        new_name = None
+    changes.pop("new_db_instance_identifier", None)
+    changes.pop("db_instance_identifier", None)
+    _moto["modify_db_instance"](backend, identifier, changes)
+    if "vpc_security_group_ids" in changes:
+        instance.add_event("SECURITY_GROUPS_CHANGED")
+    if new_name or backups_begin or any(changes[name] != "" for name in changes if name in _DEFERRED):
+        instance.status = "modifying"
+        _world.background(_finish_modify, instance, server, new_name, backups_begin)
+    return instance
+
+
+def _finish_modify(instance: DBInstance, server: Server, new_name: str | None, backups_begin: bool) -> None:
+    _world.pause(_world.settings.create_seconds)
+    if new_name:
+        with _world.lock:
+            _rename(instance, server, new_name.lower())
+    if backups_begin:
+        with _world.lock:
+            instance.status = "backing-up"
+        _world.pause(_world.settings.backup_seconds)
+        with _world.lock:
+            instance.save_automated_backup()
+    with _world.lock:
+        instance.status = "available"
+
+
+def _rename(instance: DBInstance, server: Server, name: str) -> None:
+    """The instance keeps its server; what points at it follows."""
+    old_name, old_arn = instance.db_instance_identifier, instance.db_instance_arn
+    linked = [database for region in _world.regions for database in _world.backend("rds", region).databases.values()]
+    del instance.backend.databases[old_name]
+    del servers[instance.region, old_name]
+    instance.db_instance_identifier = name
+    instance.backend.databases[name] = instance
+    servers[instance.region, name] = server
+    renamed = {old_name: name, old_arn: instance.db_instance_arn}
+    for other in linked:
+        source = other.source_db_instance_identifier
+        if source == old_arn or (source == old_name and other.region == instance.region):
+            other.source_db_instance_identifier = renamed[source]
+        other.replicas = [
+            renamed.get(each, each) if each == old_arn or other.region == instance.region else each
+            for each in other.replicas
+        ]
+
+
+def reboot_db_instance(backend: RDSBackend, identifier: str) -> DBInstance:
+    instance = backend.describe_db_instances(identifier)[0]
+    if (server := server_of(instance)) is None:
+        return instance
+    _require_available(instance)
+    instance.status = "rebooting"
+
+    def reboot() -> None:
+        server.restart()
+        _world.pause(_world.settings.create_seconds)
+        with _world.lock:
+            instance.add_event("DB_INSTANCE_SHUTDOWN")
+            instance.add_event("DB_INSTANCE_RESTART")
+            instance.status = "available"
+
+    _world.background(reboot)
+    return instance
+
+
+def delete_db_instance(backend: RDSBackend, db_instance_identifier: str, **request: Any) -> DBInstance:
+    """DeleteDBInstance's rules about final snapshots; replicas of what is deleted keep a dead link."""
+    instance = backend.describe_db_instances(db_instance_identifier)[0]
+    server = server_of(instance)
+    if server is None:
+        return _moto["delete_db_instance"](backend, db_instance_identifier, **request)
+    snapshot, skip = request.get("final_db_snapshot_identifier"), request.get("skip_final_snapshot")
+    if instance.deletion_protection:
+        raise _refuse(
+            "InvalidParameterCombination",
+            "Cannot delete protected DB Instance, please disable deletion protection and try again.",
+        )
+    if instance.status in ("creating", "deleting"):
+        _require_available(instance)
+    if snapshot and skip:
+        raise _refuse(
+            "InvalidParameterCombination", "FinalDBSnapshotIdentifier cannot be specified when SkipFinalSnapshot is true."
+        )
+    if snapshot and instance.is_replica:
+        raise _refuse(
+            "InvalidParameterCombination", "FinalDBSnapshotIdentifier cannot be specified when deleting a read replica."
+        )
+    if not snapshot and not skip and not instance.is_replica:
+        raise _refuse(
+            "InvalidParameterCombination",
+            "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.",
+        )
+    if snapshot:
+        backend.create_db_snapshot(instance.db_instance_identifier, snapshot)
+    instance.status = "deleting"
+
+    def delete() -> None:
+        server.kill()
+        _world.pause(_world.settings.create_seconds)
+        with _world.lock:
+            _unlink(instance)
+            backend.databases.pop(instance.db_instance_identifier, None)
+            servers.pop((instance.region, instance.db_instance_identifier), None)
+            instance.add_event("DB_INSTANCE_DELETE")
+        server.remove()
+
+    _world.background(delete)
+    return instance
+
+
+# ---- what the API shows ----------------------------------------------------------------------------------------------
+
+
+def _endpoint(instance: DBInstance) -> dict | None:
+    server = server_of(instance)
+    if server is None:
+        return {"Address": instance.address, "Port": instance.port}
+    if instance.status == "creating":
+        return None
+    return {"Address": server.address.partition(":")[0], "Port": server.port, "HostedZoneId": "Z2R2ITUGPM61AM"}
+
+
+def _status_infos(instance: DBInstance) -> list[dict]:
+    if not instance.is_replica:
+        return []
+    info: dict[str, Any] = {"StatusType": "read replication", "Normal": True, "Status": "replicating"}
+    if _source_of(instance) is None:
+        info |= {"Normal": False, "Status": "terminated", "Message": "The source DB instance was deleted."}
+    elif instance.replication_error:
+        info |= {"Normal": False, "Status": "error", "Message": instance.replication_error}
+    return [info]
+
+
+def _watch(instance: DBInstance, server: Server) -> None:
+    """Once a second look at the server: its state, its replication, and every metric_seconds its metrics."""
+    elapsed = _world.settings.metric_seconds
+    step = min(1.0, _world.settings.metric_seconds)
+    while servers.get((instance.region, instance.db_instance_identifier)) is server:
+        _note_state(instance, server)
+        if server.is_running:
+            try:
+                lag, sessions = server.measure()
+                _note_replication(instance, lag)
+                if elapsed >= _world.settings.metric_seconds:
+                    elapsed = 0.0
+                    _publish(instance, lag, sessions)
+            except psycopg2.Error:
+                pass  # it does not answer in time: no point of its metrics, as with the real thing
+        _world.pause(step)
+        elapsed += step
+
+
+def _note_state(instance: DBInstance, server: Server) -> None:
+    with _world.lock:
+        if instance.status == "available" and not server.is_running:
+            instance.status = "failed"
+            instance.add_event("DB_INSTANCE_FAILED")
+        elif instance.status == "failed" and server.is_running:
+            instance.status = "available"
+            instance.add_event("DB_INSTANCE_RESTART")
+
+
+def _note_replication(instance: DBInstance, lag: float | None) -> None:
+    with _world.lock:
+        if instance.status != "available" or not instance.is_replica:
+            return
+        error = "Replication is not active: the source cannot be reached." if lag == -1 else None
+        if bool(error) != bool(instance.replication_error):
+            instance.replication_error = error
+            instance.add_event("READ_REPLICA_ERROR" if error else "READ_REPLICA_RESUMED")
+
+
+def _publish(instance: DBInstance, lag: float | None, sessions: int) -> None:
+    values = {"DatabaseConnections": float(sessions)} | ({} if lag is None else {"ReplicaLag": lag})
+    dimensions = {"DBInstanceIdentifier": instance.db_instance_identifier}
+    cloudwatch.publish(_world, instance.region, "AWS/RDS", dimensions, values)
+
+
+# ---- security groups -------------------------------------------------------------------------------------------------
+
+
+def _is_open(instance: DBInstance, server: Server) -> bool:
+    """Whether any of the instance's security groups lets someone in on its port."""
+    ec2 = _world.backend("ec2", instance.region)
+    groups = filter(None, map(ec2.get_security_group_from_id, instance.vpc_security_group_ids))
+    return any(
+        str(rule.ip_protocol) == "-1" or int(rule.from_port or 0) <= server.port <= int(rule.to_port or 65535)
+        for group in groups
+        for rule in group.ingress_rules
+    )
+
+
+def _follow_groups(call: Any) -> None:
+    if call.service not in ("ec2", "rds"):
+        return
+    for (region, name), server in list(servers.items()):
+        instance = _world.backend("rds", region).databases.get(name)
+        if instance is not None and server.fenced == _is_open(instance, server):
+            server.fence(not server.fenced)
+
+
+# ---- the part --------------------------------------------------------------------------------------------------------
+
+_moto: dict[str, Any] = {}
+_programs: Installation | None = None
+
+
+def _installation() -> Installation:
+    global _programs
+    if _programs is None:
+        _programs = Installation(_world.home)
+    return _programs
+
+
+def install(world: World) -> None:
+    from moto.rds.models import DBInstance, Event, RDSBackend
+
+    global _world
+    _world = world
+    for function in (
+        promote_read_replica,
+        create_db_instance,
+        create_db_instance_read_replica,
+        modify_db_instance,
+        reboot_db_instance,
+        delete_db_instance,
+    ):
+        _moto[function.__name__] = getattr(RDSBackend, function.__name__)
+        setattr(RDSBackend, function.__name__, function)
+    DBInstance.endpoint = property(_endpoint)
+    DBInstance.status_infos = property(_status_infos)
+    DBInstance.replication_error = None
+    DBInstance.pending_modified_values = {}
+    for name, (categories, message) in _EVENTS.items():
+        Event.EVENT_MAP[name] = {"Categories": categories, "Message": message}
+    world.after_change.append(_follow_groups)
+
+
+def seed(world: World) -> None:
+    servers.clear()
+    home, away = world.regions
+    common = {"db_instance_class": "db.t3.medium", "preferred_backup_window": "03:00-03:30"}
+    with world.lock:
+        _subnets(world)
+        primary = world.backend("rds", home).create_db_instance(
+            {
+                "db_instance_identifier": PRIMARY,
+                "engine": "postgres",
+                "engine_version": "16.4",
+                "db_name": DATABASE,
+                "master_username": ADMIN,
+                "master_user_password": world.secret("db_admin"),
+                "allocated_storage": 20,
+                "backup_retention_period": 7,
+                "storage_encrypted": True,
+                "db_subnet_group_name": "regami",
+                "vpc_security_group_ids": [world.state["regions"][home]["db_security_group"]],
+                "tags": [{"Key": "service", "Value": "regami"}],
+                **common,
+            }
+        )
+        world.backend("rds", away).create_db_instance_read_replica(
+            {
+                "db_instance_identifier": REPLICA,
+                "source_db_instance_identifier": primary.db_instance_arn,
+                "db_subnet_group_name": "regami",
+                "vpc_security_group_ids": [world.state["regions"][away]["db_security_group"]],
+                "tags": [{"Key": "service", "Value": "regami"}],
+                **common,
+            }
+        )
+    for region, name in ((home, PRIMARY), (away, REPLICA)):
+        world.state["regions"][region]["db_instance"] = name
+    world.state |= {
+        "db_admin_user": ADMIN,
+        "db_admin_password_file": str(world.home / "secrets" / "db_admin"),
+        "db_name": DATABASE,
+    }
+
+
+def _subnets(world: World) -> None:
+    for region in world.regions:
+        ec2 = world.backend("ec2", region)
+        subnets = list(ec2.get_default_subnets().values())[:2]
+        world.backend("rds", region).create_subnet_group("regami", "regami databases", subnets, [])
+
+
+def stop(world: World) -> None:
+    for process in world.processes:
+        if process.name.startswith("postgres "):
+            process.kill()
+    for server in list(servers.values()):
+        server.remove()
+    servers.clear()
+
+
+def status(world: World) -> list[dict]:
+    rows = []
+    for (region, name), server in sorted(servers.items()):
+        instance = world.backend("rds", region).databases.get(name)
+        if instance is None:
+            continue
+        detail = f"{server.address} " + ("replica" if instance.is_replica else "primary")
+        if not server.is_running:
+            detail += ", process is dead"
+        elif region not in world.cut_regions and name not in _slow:
+            try:
+                lag, sessions = server.measure()
+                detail += "" if lag is None else f", lag {lag:.0f} s"
+                detail += f", {sessions} connections"
+            except psycopg2.Error:
+                detail += ", no answer"
+        if server.fenced:
+            detail += ", new connections refused"
+        rows.append({"region": region, "kind": "database", "name": name, "state": instance.status, "detail": detail})
+    return rows
+
+
+# ---- failures --------------------------------------------------------------------------------------------------------
+
+_slow: dict[str, Server] = {}
+_killed: dict[str, Server] = {}
+_frozen: dict[str, Server] = {}
+_paused: dict[str, Server] = {}
+
+
+def _find(instance: str) -> Server:
+    for (_, name), server in servers.items():
+        if name == instance:
+            return server
+    raise ValueError(f"no database {instance!r}: one of {', '.join(sorted(name for _, name in servers))}")
+
+
+def _kill(world: World, instance: str = PRIMARY) -> None:
+    server = _killed[instance] = _find(instance)
+    server.kill()
+
+
+def _revive(world: World) -> None:
+    """The old primary comes back as it was: writable, whatever has happened elsewhere since."""
+    while _killed:
+        server = _killed.popitem()[1]
+        if not server.is_running:
+            server.start()
+
+
+def _slow_down(world: World, instance: str = PRIMARY) -> None:
+    server = _slow[instance] = _find(instance)
+
+    def stutter() -> None:
+        while _slow.get(instance) is server and server.is_running:
+            server.process.pause()
+            try:
+                world.pause(1.9)
+            finally:
+                server.process.resume()
+            world.pause(0.1)
+
+    world.background(stutter)
+
+
+def _freeze(world: World, instance: str = REPLICA) -> None:
+    server = _frozen[instance] = _find(instance)
+    server.receive(False)
+
+
+def _thaw(world: World) -> None:
+    while _frozen:
+        _frozen.popitem()[1].receive(True)
+
+
+def _pause_replay(world: World, instance: str = REPLICA) -> None:
+    server = _paused[instance] = _find(instance)
+    with server.session() as query:
+        query("SELECT pg_wal_replay_pause()")
+
+
+def _resume_replay(world: World) -> None:
+    while _paused:
+        with _paused.popitem()[1].session() as query:
+            if query("SELECT pg_is_in_recovery()"):
+                query("SELECT pg_wal_replay_resume()")
+
+
+_ONE = ("instance",)
+faults = {
+    "primary-killed": Fault("every process of the primary database is killed and stays down", _kill, _revive, (), _ONE),
+    "primary-slow": Fault(
+        "the primary database answers, seconds late", _slow_down, lambda world: _slow.clear(), (), _ONE
+    ),
+    "replica-frozen": Fault("the replica receives no more data", _freeze, _thaw, (), _ONE),
+    "replica-lag": Fault("the replica receives data and does not apply it", _pause_replay, _resume_replay, (), _ONE),
+}
