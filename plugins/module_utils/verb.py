@@ -27,7 +27,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 from . import waiting
 from .aws import Aws, explain
-from .errors import LostAnswer, Stop, WaitTimeout
+from .errors import LostAnswer, Stop
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
@@ -44,13 +44,17 @@ COMMON_ARGUMENTS = dict(
 
 @dataclass(frozen=True)
 class Step:
-    """One mutation. `do` names it for the code, `what` for people; before and after are what it changes."""
+    """One mutation. `do` names it for the code, `what` for people; before and after are what it changes.
+
+    After a step with `look_again` the state is observed and planned anew: what follows depends on how the step ends.
+    """
 
     do: str
     what: str
     before: object = None
     after: object = None
     arguments: dict = field(default_factory=dict)
+    look_again: bool = False
 
     def shown(self):
         return {"do": self.do, "what": self.what, "before": self.before, "after": self.after}
@@ -58,11 +62,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps that are left, the state they end in, and what a person must know (risks, overrides used)."""
+    """The steps that are left, the state they end in, what a person must know (risks, overrides used), and results."""
 
     steps: tuple = ()
     after: dict = field(default_factory=dict)
     notes: tuple = ()
+    returned: dict = field(default_factory=dict)
 
 
 class Verb:
@@ -125,6 +130,7 @@ def run(module, verb_class):
     done = []
     verb = None
     before = {}
+    plan = Plan()
     try:
         verb = verb_class(module)
         observed = verb.observe()
@@ -132,21 +138,21 @@ def run(module, verb_class):
         plan = verb.plan(observed, verb.params)
         after = dict(before, **plan.after)
         if plan.steps and not module.check_mode:
-            _apply(verb, plan, done)
+            plan = _apply(verb, plan, done)
             after = verb.view(verb.observe())
     except Stop as stop:
-        module.fail_json(**_failure(verb, str(stop), before, done, isinstance(stop, WaitTimeout)))
+        module.fail_json(**_failure(verb, str(stop), before, done, plan))
     except boto_errors.ClientError as error:
-        module.fail_json(**_failure(verb, explain(error), before, done))
+        module.fail_json(**_failure(verb, explain(error), before, done, plan))
     steps = [step.shown() for step in (plan.steps if module.check_mode else done)]
     module.exit_json(
         changed=verb.is_change(steps), before=before, after=after, steps=steps, undo=verb.undo(before, steps),
-        notes=list(plan.notes), waited_seconds=round(verb.waited_seconds, 2), diff=_diff(before, after, steps), **verb.returned())
+        notes=list(plan.notes), waited_seconds=round(verb.waited_seconds, 2), diff=_diff(before, after, steps), **dict(plan.returned, **verb.returned()))
 
 
 def _apply(verb, plan, done):
-    """Every step of the plan; after a lost answer look again and go on from what is true now."""
-    steps, lost = list(plan.steps), 0
+    """Every step of the plan; after a lost answer look again and go on from what is true now. Returns the plan in force."""
+    first, steps, lost = plan, list(plan.steps), 0
     while steps:
         step = steps.pop(0)
         verb.keep_lease()
@@ -160,22 +166,28 @@ def _apply(verb, plan, done):
                            f"run the same command again when the API answers") from error
             waiting.say(f"no answer ({step.what}); looking whether it was applied")
             time.sleep(0.2 * lost)
-            left = verb.plan(verb.observe(), verb.params).steps
-            if step.do not in [remaining.do for remaining in left]:
+            plan = verb.plan(verb.observe(), verb.params)
+            if step.do not in [remaining.do for remaining in plan.steps]:
                 done.append(step)
-            steps = list(left)
+            steps = list(plan.steps)
             continue
         done.append(step)
+        if step.look_again:
+            plan = verb.plan(verb.observe(), verb.params)
+            steps = list(plan.steps)
+    # What the first look found (what may be lost, what was overridden) stays true however often we looked since.
+    return Plan(plan.steps, plan.after, tuple(dict.fromkeys(first.notes + plan.notes)), dict(plan.returned, **first.returned))
 
 
-def _failure(verb, message, before, done, resumable=False):
-    if done or resumable:
-        steps = "; ".join(step.what for step in done) or "nothing"
-        message = f"{message}. Done so far: {steps}. The same command again goes on from here"
+def _failure(verb, message, before, done, plan):
+    if done:
+        message = f"{message}. Done so far: {'; '.join(step.what for step in done)}. The same command again goes on from here"
     shown = [step.shown() for step in done]
-    return dict(msg=message, before=before, steps=shown, undo=verb.undo(before, shown) if verb and done else [],
-                waited_seconds=round(verb.waited_seconds, 2) if verb else 0.0, changed=bool(done),
-                **(verb.returned() if verb else {}))
+    result = dict(msg=message, before=before, steps=shown, undo=[], waited_seconds=0.0, changed=bool(done), notes=list(plan.notes))
+    if verb is not None:
+        result.update(plan.returned, undo=verb.undo(before, shown) if done else [],
+                      waited_seconds=round(verb.waited_seconds, 2), **verb.returned())
+    return result
 
 
 def _diff(before, after, steps):

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_guard
+version_added: 0.1.0
+short_description: Stop a run that is about to act on the wrong target
+description:
+  - Compares the account of the present AWS credentials with the one that the inventory names, by the STS endpoint of
+    O(region), and refuses inventory values that are still placeholders.
+  - Changes nothing. It belongs before everything else in a playbook, with the region that survives the incident.
+options:
+  account_id:
+    description: The account that the target is in, twelve digits.
+    type: str
+    required: true
+  environment_name:
+    description: Name of the environment, for the messages.
+    type: str
+    required: true
+  settings:
+    description: Inventory values by name. One that is empty or contains V(CHANGEME) stops the run.
+    type: dict
+    default: {}
+extends_documentation_fragment:
+  - sre.runbooks.verb
+  - sre.runbooks.attributes
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+author:
+  - sre.runbooks contributors (@sre-runbooks)
+"""
+
+EXAMPLES = r"""
+- name: Right account, and no placeholder left
+  sre.runbooks.run_guard:
+    account_id: "123456789012"
+    environment_name: prod
+    region: us-west-2
+    settings:
+      hosted_zone_id: Z1234567890ABC
+      ecs_cluster: regami-cluster
+"""
+
+RETURN = r"""
+caller:
+  description: Who the credentials belong to.
+  returned: success
+  type: dict
+  sample: {account: "123456789012", arn: "arn:aws:sts::123456789012:assumed-role/oncall/jane"}
+before:
+  description: The account found.
+  returned: always
+  type: dict
+  sample: {account: "123456789012"}
+after:
+  description: The same, since nothing is changed.
+  returned: success
+  type: dict
+  sample: {account: "123456789012"}
+steps:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+undo:
+  description: Always empty.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+waited_seconds:
+  description: Always V(0.0).
+  returned: always
+  type: float
+  sample: 0.0
+"""
+
+from ansible_collections.sre.runbooks.plugins.module_utils.guard import plan, refuse_placeholders
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
+
+ARGUMENTS = dict(
+    account_id=dict(type="str", required=True),
+    environment_name=dict(type="str", required=True),
+    settings=dict(type="dict", default={}),
+)
+
+
+class RunGuard(Verb):
+    """Right account, right region, no placeholder."""
+
+    plan = staticmethod(plan)
+
+    def observe(self):
+        # Before the first call: with a placeholder for a region there is no endpoint to ask.
+        refuse_placeholders(dict(self.params["settings"], aws_account_id=self.params["account_id"], aws_region=self.aws.region),
+                            self.params["environment_name"])
+        caller = self.aws.read("sts", "get_caller_identity")
+        return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
+
+    def view(self, observed):
+        return observed
+
+
+def main():
+    run(verb_module(ARGUMENTS), RunGuard)
+
+
+if __name__ == "__main__":
+    main()
