@@ -33,7 +33,7 @@ from .faults import Fault, Rules
 from .processes import Process, Spawner
 
 # In the order in which they are seeded and started; stopped in reverse.
-PARTS = ("faults", "basics", "cloudwatch", "rds", "aurora", "ecs", "elbv2", "route53", "arc", "load")
+PARTS = ("faults", "basics", "cloudwatch", "rds", "aurora", "elbv2", "ecs", "route53", "arc", "load")
 
 # Calls with this access key seed the world: not recorded, not failed, not held back during a reset.
 SEED_KEY = "SANDBOXSEEDSANDBOXSE"
