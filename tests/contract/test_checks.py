@@ -170,7 +170,7 @@ def test_the_tree_finds_its_files(tree: checks.Tree) -> None:
         ("see {home}/.aws/config", True),
         ("see {parent}/other/notes", True),
         ("in https://{registry}.org/simple", True),
-        ("pip install --index-url somewhere", True),
+        ("pip install --{index}-url somewhere", True),
         ("see ~/.aws/config and {{home}}/.ansible", False),
         ("uv pip compile --no-emit-index-url", False),
         ("under .cache{parent}/x", False),
@@ -178,5 +178,5 @@ def test_the_tree_finds_its_files(tree: checks.Tree) -> None:
 )
 def test_places_of_this_machine_are_found(tmp_path: Path, line: str, found: bool) -> None:
     root = tmp_path / "clone"
-    text = line.format(root=root, parent=tmp_path, home=Path.home(), registry="py" + "pi")
+    text = line.format(root=root, parent=tmp_path, home=Path.home(), registry="py" + "pi", index="index")
     assert bool(list(checks.names_no_machine(root, text))) is found
