@@ -21,13 +21,13 @@ $(READY): requirements.txt requirements-dev.txt
 	@echo "== setting up .venv"
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet $(UV)
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --requirement requirements-dev.txt
+	.venv/bin/uv pip install --quiet --system-certs --python .venv/bin/python --requirement requirements-dev.txt
 	touch $@
 
 .PHONY: requirements
 requirements: $(READY) ## Pin requirements*.txt anew from requirements*.in
 	for set in requirements requirements-dev; do \
-	    uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	    uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	        --custom-compile-command "make requirements" $$set.in --output-file $$set.txt; \
 	done
 
