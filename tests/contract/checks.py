@@ -233,9 +233,8 @@ def checks_its_arguments(tree: Tree, playbook: Path) -> Iterator[str]:
 
 def leaves_no_work_to_a_shell(_tree: Tree, playbook: Path) -> Iterator[str]:
     """A command can be neither planned, gated, waited for nor undone; a verb can."""
-    for task in _tasks(yaml.safe_load(playbook.read_text(encoding="utf-8"))):
-        for name in _module_names(task) & COMMAND_MODULES:
-            yield f"task {task.get('name')!r}: {name} does what a verb should"
+    for path in [playbook, *sorted(playbook.with_suffix("").glob("*.yml"))]:
+        yield from _commands(path)
 
 
 # --- roles ---
@@ -246,11 +245,9 @@ def specifies_its_arguments(_tree: Tree, role: Path) -> Iterator[str]:
         yield "meta/argument_specs.yml: no options for the entry point main"
 
 
-def has_no_shell_tasks(tree: Tree, role: Path) -> Iterator[str]:
-    for tasks in sorted(role.glob("*/*.yml")):
-        if tasks.parent.name in ("tasks", "handlers"):
-            for fault in leaves_no_work_to_a_shell(tree, tasks):
-                yield f"{tasks.parent.name}/{tasks.name}: {fault}"
+def has_no_shell_tasks(_tree: Tree, role: Path) -> Iterator[str]:
+    for path in sorted([*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml")]):
+        yield from _commands(path)
 
 
 def _role_options(role: Path) -> dict[str, Any]:
@@ -310,6 +307,12 @@ def _tasks(node: Any) -> Iterator[dict[str, Any]]:
 def _module_names(task: dict[str, Any]) -> set[str]:
     """The keys of a task by their last part: `ansible.builtin.command` and `command` are one."""
     return {key.rpartition(".")[2] for key in task}
+
+
+def _commands(path: Path) -> Iterator[str]:
+    for task in _tasks(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        for name in _module_names(task) & COMMAND_MODULES:
+            yield f"{path.parent.name}/{path.name}: task {task.get('name')!r}: {name} does what a verb should"
 
 
 def _roles(tasks: list[dict[str, Any]]) -> Iterator[str]:

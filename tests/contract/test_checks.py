@@ -78,6 +78,7 @@ def main():
         - name: Stop it
           sre.runbooks.stop_service: {service: regami-service}
 """,
+    "playbooks/stop/steps.yml": "- name: Say so\n  ansible.builtin.debug: {msg: stopped}\n",
     "roles/guard/meta/argument_specs.yml": "argument_specs: {main: {options: {env: {type: str, required: true}}}}",
     "roles/guard/tasks/main.yml": "- name: Refuse\n  ansible.builtin.assert: {that: env is defined}\n",
     "README.md": "| playbook | what it does |\n|---|---|\n| `stop` | stops a service |\n",
@@ -116,6 +117,7 @@ BROKEN = [
     ("roles/guard/meta/argument_specs.yml", "main:", "other:", checks.checks_its_arguments, "argument_spec"),
     (PLAYBOOK, "sre.runbooks.stop_service: {service: regami-service}", "ansible.builtin.shell: aws ecs update-service",
      checks.leaves_no_work_to_a_shell, "task 'Stop it': shell"),
+    ("playbooks/stop/steps.yml", "ansible.builtin.debug", "raw", checks.leaves_no_work_to_a_shell, "stop/steps.yml: task"),
     ("roles/guard/meta/argument_specs.yml", "main:", "other:", checks.specifies_its_arguments, "no options"),
     ("roles/guard/tasks/main.yml", "ansible.builtin.assert: {that: env is defined}", "command: sleep 60",
      checks.has_no_shell_tasks, "tasks/main.yml: task 'Refuse': command"),
