@@ -22,9 +22,17 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.sre.runbooks.plugins.module_utils import waiting
+from ansible_collections.sre.runbooks.plugins.module_utils import record, waiting
 
 MODULES = "ansible_collections.sre.runbooks.plugins.modules"
+
+
+def tell(host, line):
+    """Progress, at once: to whoever watches, and to the timeline of the run."""
+    Display().display(f"    [{host}] {line}")
+    folder = os.environ.get(record.FOLDER_VARIABLE)
+    if folder:
+        record.append(folder, event="progress", host=host, line=line)
 
 
 class ActionModule(ActionBase):
@@ -63,7 +71,7 @@ class ActionModule(ActionBase):
         # The hook that ansible-core keeps for running modules inside a worker; it is called after secrets were removed.
         basic.AnsibleModule._record_module_result = lambda _self, outcome: recorded.update(outcome)
         host = task_vars.get("inventory_hostname", "")
-        waiting.listener = lambda line: Display().display(f"    [{host}] {line}")
+        waiting.listener = lambda line: tell(host, line)
         try:
             module.main()
         except SystemExit:

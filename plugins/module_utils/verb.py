@@ -182,12 +182,11 @@ def _apply(verb, plan, done):
 def _failure(verb, message, before, done, plan):
     if done:
         message = f"{message}. Done so far: {'; '.join(step.what for step in done)}. The same command again goes on from here"
+    if not done:
+        return dict(msg=message)  # nothing happened: the sentence is all there is to read
     shown = [step.shown() for step in done]
-    result = dict(msg=message, before=before, steps=shown, undo=[], waited_seconds=0.0, changed=bool(done), notes=list(plan.notes))
-    if verb is not None:
-        result.update(plan.returned, undo=verb.undo(before, shown) if done else [],
-                      waited_seconds=round(verb.waited_seconds, 2), **verb.returned())
-    return result
+    return dict(msg=message, before=before, steps=shown, undo=verb.undo(before, shown), changed=verb.is_change(shown),
+                notes=list(plan.notes), waited_seconds=round(verb.waited_seconds, 2), **dict(plan.returned, **verb.returned()))
 
 
 def _diff(before, after, steps):

@@ -1,0 +1,160 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: incident
+type: notification
+short_description: Writes the record of a run
+version_added: 0.1.0
+description:
+  - Writes C(<incidents_dir>/<time>-<playbook>-<env>/) for each run that uses a verb of this collection,
+    C(timeline.jsonl) as it happens and C(report.json) at the end. A run that is killed leaves its timeline.
+  - Loads boto3 and the service models before ansible forks, so that each verb finds them in memory.
+requirements:
+  - enabled in configuration, as ansible.cfg of the clone does
+options:
+  incidents_dir:
+    description: Folder of the records, from the folder that ansible is started in.
+    type: str
+    default: incidents
+    env:
+      - name: SRE_RUNBOOKS_INCIDENTS
+    ini:
+      - section: callback_incident
+        key: incidents_dir
+"""
+
+import os
+import time
+
+from ansible import context
+from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.sre.runbooks.plugins.module_utils import aws, record
+from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
+
+# The services whose models verbs need; loading all costs the parent some 0.2 s once.
+SERVICES = ("sts", "dynamodb", "rds", "cloudwatch", "ecs", "application-autoscaling", "elbv2", "route53", "logs")
+
+
+class CallbackModule(CallbackBase):
+    """One record for each run of ansible-playbook."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "sre.runbooks.incident"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, display=None, options=None):
+        super().__init__(display, options)
+        self.folder = None
+        self.playbook = self.env = None
+        self.started = time.time()
+        self.task_started = {}
+        self.report = {"steps": [], "verification": [], "undo": [], "notes": []}
+        self.changed = self.failed = self.unfenced = False
+        # The process that lives as long as the run: a lease held by it is free once it is gone.
+        os.environ["SRE_RUNBOOKS_RUN"] = run_id(os.getpid())
+        os.environ.pop(record.FOLDER_VARIABLE, None)
+
+    def v2_playbook_on_start(self, playbook):
+        self.playbook = os.path.splitext(os.path.basename(playbook._file_name))[0]
+
+    def v2_playbook_on_play_start(self, play):
+        self.env = str(play.get_variable_manager().extra_vars.get("env", "none"))
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        if self.folder is None:
+            if not (task.resolved_action or "").startswith("sre.runbooks."):
+                return
+            self._open()
+        self.task_started[task._uuid] = time.time()
+
+    def v2_playbook_on_handler_task_start(self, task):
+        self.v2_playbook_on_task_start(task, False)
+
+    def _open(self):
+        aws.preload(SERVICES)
+        parent = os.path.abspath(self.get_option("incidents_dir"))
+        suffix = f"-{self.playbook}-{self.env}"
+        resumes = record.unfinished(parent, suffix)
+        base = os.path.join(parent, time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime(self.started)))
+        for attempt in ["", *(f".{number}" for number in range(1, 100))]:
+            try:
+                os.makedirs(base + attempt + suffix, mode=0o700)
+            except FileExistsError:
+                continue
+            self.folder = base + attempt + suffix
+            break
+        os.environ[record.FOLDER_VARIABLE] = self.folder
+        me = identity()
+        self.report.update(playbook=self.playbook, env=self.env, started=_iso(self.started), by=me["holder"], resumes=resumes)
+        record.append(self.folder, event="run_started", playbook=self.playbook, env=self.env, by=me["holder"],
+                      run=me["run"], check_mode=bool(context.CLIARGS.get("check")), resumes=resumes)
+
+    def v2_runner_on_ok(self, result):
+        self._ended(result, "changed" if result.result.get("changed") else "ok")
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._ended(result, "ignored" if ignore_errors else "failed")
+
+    def v2_runner_on_unreachable(self, result):
+        self._ended(result, "unreachable")
+
+    def _ended(self, result, state):
+        started = self.task_started.get(result.task._uuid)
+        if self.folder is None or started is None:
+            return
+        outcome, verb = result.result, (result.task.resolved_action or "") == "sre.runbooks.verb"
+        event = {"step": result.task.get_name(), "host": result.host.get_name(), "state": state,
+                 "duration": round(time.time() - started, 3)}
+        preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
+        if verb:
+            event.update({key: outcome[key] for key in ("steps", "notes", "waited_seconds", "mode", "unfenced") if outcome.get(key)})
+            event["verb"] = result.task.action
+        if state in ("failed", "unreachable", "ignored"):
+            event["message"] = outcome.get("msg", "")
+        record.append(self.folder, event="preflight" if preflight else "step", **event)
+        if verb and not preflight:
+            self._collect(outcome, state)
+
+    def _collect(self, outcome, state):
+        """What the report keeps of one verb's result."""
+        self.changed |= state == "changed" or bool(outcome.get("changed"))
+        self.report["steps"] += outcome.get("steps", [])
+        self.report["undo"] = outcome.get("undo", []) + self.report["undo"]
+        self.report["notes"] += [note for note in outcome.get("notes", []) if note not in self.report["notes"]]
+        self.report["verification"] += outcome.get("verification", [])
+        self.unfenced |= bool(outcome.get("unfenced"))
+        for key in ("mode", "possible_loss_seconds"):
+            if key in outcome:
+                self.report[key] = outcome[key]
+
+    def v2_playbook_on_stats(self, stats):
+        if self.folder is None:
+            return
+        failed = any(stats.failures.get(host) or stats.dark.get(host) for host in stats.processed)
+        finished = time.time()
+        outcome = record.outcome(failed, bool(context.CLIARGS.get("check")), self.changed, self.report["verification"])
+        self.report.update(outcome=outcome, finished=_iso(finished), unfenced=self.unfenced,
+                           recovery_seconds=round(finished - self.started, 2))
+        record.append(self.folder, event="run_ended", outcome=outcome, seconds=self.report["recovery_seconds"])
+        record.write_report(self.folder, self.report)
+        self._say(outcome)
+
+    def _say(self, outcome):
+        """The last lines that the engineer reads."""
+        colour = {"recovered": "green", "noop": "green", "planned": "cyan"}.get(outcome, "red")
+        self._display.display(f"\n{outcome.upper()} in {self.report['recovery_seconds']:.1f} s", color=colour)
+        for note in self.report["notes"]:
+            self._display.display(f"  note: {note}", color="yellow")
+        for check in self.report["verification"]:
+            self._display.display(f"  {'passed' if check['ok'] else 'FAILED'}: {check['name']}")
+        self._display.display(f"  record: {os.path.relpath(self.folder)}")
+
+
+def _iso(seconds):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

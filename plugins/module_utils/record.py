@@ -1,0 +1,83 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of a run: a timeline that is on disk before the next thing happens, and a report at the end."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+
+# The running record's folder, for the processes that ansible forks for its tasks.
+FOLDER_VARIABLE = "SRE_RUNBOOKS_RECORD"
+
+# What looks like a secret, whatever key it stands under. no_log already removed what modules know to be secret.
+_SECRETS = (
+    (re.compile(r"(://[^/\s:@]+:)[^@\s/]+(@)"), r"\1***\2"),
+    (re.compile(r"(?i)\b((?:[\w-]*(?:password|passwd|secret|token|api[_-]?key))[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"), r"\1***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "***"),
+)
+
+
+def masked(value):
+    """`value` with everything that looks like a secret replaced, in nested lists and dicts too."""
+    if isinstance(value, dict):
+        return {key: masked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(item) for item in value]
+    if isinstance(value, str):
+        for pattern, replacement in _SECRETS:
+            value = pattern.sub(replacement, value)
+    return value
+
+
+def now():
+    """UTC, to the millisecond, as it stands in every record."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def append(folder, **event):
+    """Add one line to the timeline. One write to a file opened for appending, so that processes do not mix their lines."""
+    line = json.dumps(masked({"time": now(), **event}), default=str) + "\n"
+    descriptor = os.open(os.path.join(folder, "timeline.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def write_report(folder, report):
+    """Write report.json whole or not at all."""
+    path = os.path.join(folder, "report.json")
+    with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as part:
+        json.dump(masked(report), part, indent=2, default=str)
+        part.write("\n")
+    os.replace(path + ".part", path)
+
+
+def unfinished(parent, suffix):
+    """Name of the newest record of the same playbook and environment, where that run never came to its report."""
+    try:
+        names = sorted(name for name in os.listdir(parent) if name.endswith(suffix))
+    except OSError:
+        return None
+    if names and not os.path.exists(os.path.join(parent, names[-1], "report.json")):
+        return names[-1]
+    return None
+
+
+def outcome(failed, check_mode, changed, verification):
+    """recovered, failed, planned or noop. A run that changed something and did not verify it is failed."""
+    if failed:
+        return "failed"
+    if check_mode:
+        return "planned"
+    if any(not check["ok"] for check in verification):
+        return "failed"
+    if changed:
+        return "recovered" if verification else "failed"
+    return "noop"
