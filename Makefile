@@ -71,7 +71,7 @@ docs: $(READY) ## Check that the documentation of every plugin and role renders
 
 .PHONY: molecule
 molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbox of its own
-	molecule test --all
+	MOLECULE_COMMAND_BORDERS=false molecule test --all
 
 .PHONY: pytest
 pytest: $(READY) ## Run all that pytest finds: units, contract, sandbox, scenarios

@@ -117,7 +117,7 @@ BROKEN = [
     ("roles/guard/meta/argument_specs.yml", "main:", "other:", checks.checks_its_arguments, "argument_spec"),
     (PLAYBOOK, "sre.runbooks.stop_service: {service: regami-service}", "ansible.builtin.shell: aws ecs update-service",
      checks.leaves_no_work_to_a_shell, "task 'Stop it': shell"),
-    ("playbooks/stop/steps.yml", "ansible.builtin.debug", "raw", checks.leaves_no_work_to_a_shell, "stop/steps.yml: task"),
+    ("playbooks/stop/steps.yml", "ansible.builtin.debug", "raw", checks.leaves_no_work_to_a_shell, "steps.yml: task"),
     ("roles/guard/meta/argument_specs.yml", "main:", "other:", checks.specifies_its_arguments, "no options"),
     ("roles/guard/tasks/main.yml", "ansible.builtin.assert: {that: env is defined}", "command: sleep 60",
      checks.has_no_shell_tasks, "tasks/main.yml: task 'Refuse': command"),
