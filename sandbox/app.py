@@ -75,7 +75,9 @@ class Database:
         except psycopg2.Error:
             connection.close()
             raise
-        self._idle.put((connection, server))
+        finally:
+            if not connection.closed:
+                self._idle.put((connection, server))
 
     def _connect(self) -> tuple[psycopg2.extensions.connection, str]:
         connection = psycopg2.connect(

@@ -1,0 +1,224 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An ECS task as a real process, and its way from PROVISIONING to STOPPED.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import elbv2
+
+if TYPE_CHECKING:
+    from .processes import Process
+    from .world import World
+
+START_SECONDS = 20.0  # until the application must accept connections
+STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
+
+_addresses = itertools.count()
+
+
+class Task:
+    """One task of a service. Its methods are called with the world's lock held."""
+
+    def __init__(self, world: World, service: Any, deployment_id: str, definition: Any) -> None:
+        from moto.core.utils import utcnow
+        from moto.moto_api._internal import mock_random
+
+        self._world, self._utcnow = world, utcnow
+        self.region, self.cluster_arn, self.service_name = service.region_name, service.cluster_arn, service.name
+        self.deployment_id, self.definition = deployment_id, definition
+        self.launch_type = service.launch_type
+        self.id = mock_random.uuid4().hex
+        self.task_arn = f"{service.cluster_arn.replace(':cluster/', ':task/')}/{self.id}"
+        balancers = service.load_balancers
+        self.group_arn = balancers[0]["targetGroupArn"] if balancers else None
+        # Each task has an address of its own, as with awsvpc: targets are told apart by their address.
+        self.address = f"127.0.{world.regions.index(self.region) + 1}.{20 + next(_addresses) % 230}"
+        self.port = world.free_port(self.address)
+        self.log_path: Path = world.home / "tasks" / f"{self.id}.log"
+        self.log_position = 0
+        self.status, self.desired = "PROVISIONING", "RUNNING"
+        self.times = {"createdAt": utcnow()}
+        self.stop_code = self.stopped_reason = ""
+        self.exit_code: int | None = None
+        self.running_since: float | None = None
+        self._since = time.monotonic()
+        self._process: Process | None = None
+
+    # ---- what the service looks at ---------------------------------------------------------------------------------
+
+    @property
+    def is_active(self) -> bool:
+        """Meant to run, whether it does yet or not."""
+        return self.desired == "RUNNING"
+
+    @property
+    def is_ready(self) -> bool:
+        """Running, and healthy where a load balancer checks it."""
+        return self.is_active and self.status == "RUNNING" and (not self.group_arn or self.target_state == "healthy")
+
+    @property
+    def target_state(self) -> str:
+        target = elbv2.target(self.group_arn, self.address) if self.group_arn else None
+        return target.state if target else ""
+
+    # ---- its life --------------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Take the next step if it is time for it."""
+        exited = self._process is not None and self._process.poll() is not None
+        if self.status == "PROVISIONING":
+            self._launch()
+        elif exited and self.status != "STOPPED":
+            if self.is_active:
+                self.stop("EssentialContainerExited", "Essential container in task exited")
+            self._ended()
+        elif self.status == "PENDING" and self.is_active:
+            if self._accepts():
+                self._run()
+            elif time.monotonic() - self._since > START_SECONDS:
+                self.stop("TaskFailedToStart", "Task failed to start")
+        elif self.status == "DEACTIVATING" and (not self.group_arn or not elbv2.target(self.group_arn, self.address)):
+            self._become("STOPPING")
+            self.times["stoppingAt"] = self._utcnow()
+            self._process.signal(signal.SIGTERM)
+        elif self.status == "STOPPING" and time.monotonic() - self._since > STOP_SECONDS:
+            self._process.kill()
+
+    def stop(self, code: str, reason: str) -> None:
+        """Begin to stop: leave the target group, then end. Says nothing to a task that is stopping already."""
+        if not self.is_active:
+            return
+        self.desired, self.stop_code, self.stopped_reason = "STOPPED", code, reason
+        if self.group_arn and self.running_since:
+            elbv2.deregister(self.region, self.group_arn, self.address)
+        self._become("DEACTIVATING")
+        if self._process is None:
+            self._ended()
+
+    def kill(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+
+    def _become(self, status: str) -> None:
+        self.status, self._since = status, time.monotonic()
+
+    def _ended(self) -> None:
+        self._become("STOPPED")
+        self.times["stoppedAt"] = self.times["executionStoppedAt"] = self._utcnow()
+        self.exit_code = self._process.poll() if self._process else None
+
+    def _launch(self) -> None:
+        container = self.definition.container_definitions[0]
+        environment = {each["name"]: each["value"] for each in container.get("environment", ())}
+        try:
+            for each in container.get("secrets", ()):
+                environment[each["name"]] = self._secret(each["valueFrom"])
+        except Exception as error:  # whatever Secrets Manager refuses with ends this task, not the sandbox
+            problem = getattr(error, "message", None) or str(error)
+            self.stop(
+                "TaskFailedToStart",
+                f"ResourceInitializationError: unable to pull secrets or registry auth: {problem}",
+            )
+            return
+        environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
+        self.log_path.parent.mkdir(exist_ok=True)
+        self._process = self._world.spawn(
+            f"task {self.id}",
+            [sys.executable, "-m", "sandbox.app"],
+            env=environment,
+            log=self.log_path,
+            region=self.region,
+        )
+        self._become("PENDING")
+
+    def _secret(self, value_from: str) -> str:
+        """The secret at `arn[:key[:stage[:version]]]`; `key` picks a field of a JSON secret."""
+        parts = value_from.split(":")
+        region = parts[3] if value_from.startswith("arn:") else self.region
+        name, key = (":".join(parts[:7]), "".join(parts[7:8])) if value_from.startswith("arn:") else (value_from, "")
+        if region in self._world.cut_regions:
+            raise TimeoutError(f"no answer from Secrets Manager in {region}")
+        value = self._world.backend("secretsmanager", region).get_secret_value(name, "", "")["SecretString"]
+        return json.loads(value)[key] if key else value
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            return probe.connect_ex((self.address, self.port)) == 0
+
+    def _run(self) -> None:
+        self._become("RUNNING")
+        self.running_since = time.monotonic()
+        self.times["startedAt"] = self.times["pullStartedAt"] = self.times["pullStoppedAt"] = self._utcnow()
+        if self.group_arn:
+            elbv2.register(self.region, self.group_arn, self.address, self.port)
+
+    # ---- what AWS shows of it --------------------------------------------------------------------------------------
+
+    def new_log_lines(self) -> list[str]:
+        """Complete lines that it wrote since the last call."""
+        try:
+            with open(self.log_path, "rb") as log:
+                log.seek(self.log_position)
+                text = log.read()
+        except OSError:
+            return []
+        complete = text[: text.rfind(b"\n") + 1]
+        self.log_position += len(complete)
+        return complete.decode(errors="replace").splitlines()
+
+    def describe(self) -> dict:
+        container = self.definition.container_definitions[0]
+        health = "HEALTHY" if self.status == "RUNNING" and container.get("healthCheck") else "UNKNOWN"
+        described = {
+            "taskArn": self.task_arn,
+            "clusterArn": self.cluster_arn,
+            "taskDefinitionArn": self.definition.arn,
+            "group": f"service:{self.service_name}",
+            "startedBy": self.deployment_id,
+            "launchType": self.launch_type,
+            "lastStatus": self.status,
+            "desiredStatus": self.desired,
+            "healthStatus": health,
+            "connectivity": "CONNECTED",
+            "cpu": self.definition.cpu,
+            "memory": self.definition.memory,
+            "containers": [
+                {
+                    "containerArn": f"{self.task_arn.replace(':task/', ':container/')}/{container['name']}",
+                    "taskArn": self.task_arn,
+                    "name": container["name"],
+                    "image": container["image"],
+                    "lastStatus": self.status if self.status in ("RUNNING", "STOPPED") else "PENDING",
+                    "healthStatus": health,
+                    "networkInterfaces": [{"attachmentId": self.id, "privateIpv4Address": self.address}],
+                }
+            ],
+            "attachments": [
+                {
+                    "id": self.id,
+                    "type": "ElasticNetworkInterface",
+                    "status": "DELETED" if self.status == "STOPPED" else "ATTACHED",
+                    "details": [{"name": "privateIPv4Address", "value": self.address}],
+                }
+            ],
+            **self.times,
+        }
+        if self.exit_code is not None:
+            described["containers"][0]["exitCode"] = self.exit_code if self.exit_code >= 0 else 128 - self.exit_code
+        if not self.is_active:
+            described |= {"stopCode": self.stop_code, "stoppedReason": self.stopped_reason}
+        return described

@@ -1,0 +1,383 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Load balancers: moto keeps their configuration, proxy.py carries the requests and checks the targets.
+
+Every balancer has a loopback address of its own, 127.0.1.x in the first region and 127.0.2.x in the second. A listener
+on port 80 is served at the world's `http_port`, which needs no root.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .cloudwatch import publish
+from .faults import Fault
+from .proxy import Balancer, Group, Proxy, Rule, Target
+
+if TYPE_CHECKING:
+    from .world import World
+
+# The zones in which AWS keeps the names of Application Load Balancers.
+# https://docs.aws.amazon.com/general/latest/gr/elb.html
+ZONES = {"us-east-1": "Z35SXDOTRQ7X7K", "us-west-2": "Z1H1FL5HABSF5"}
+APP_PORT = 8000
+
+balancers: dict[str, Balancer] = {}  # by ARN
+groups: dict[str, Group] = {}  # by ARN
+
+_world: World
+_proxy: Proxy | None = None
+_port: int | None = None
+_moto: dict[str, Any] = {}
+
+
+# ---- what other parts ask ------------------------------------------------------------------------------------------
+
+
+def named(dns_name: str) -> Balancer | None:
+    """The balancer behind a DNS name, with or without the prefix `dualstack.`."""
+    name = dns_name.rstrip(".").lower().removeprefix("dualstack.")
+    return next((balancer for balancer in balancers.values() if balancer.dns_name.lower() == name), None)
+
+
+def is_healthy(balancer: Balancer) -> bool:
+    """As Route 53 evaluates it: each target group has a healthy target; one without targets has none.
+
+    https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/resource-record-sets-values-alias-common.html
+    """
+    return bool(balancer.groups) and all(group.healthy() for group in balancer.groups)
+
+
+def register(region: str, group_arn: str, address: str, port: int) -> None:
+    """Hold the world's lock."""
+    _world.backend("elbv2", region).register_targets(group_arn, [{"Id": address, "Port": port}])
+    refresh()
+
+
+def deregister(region: str, group_arn: str, address: str) -> None:
+    """Hold the world's lock."""
+    if address in _world.backend("elbv2", region).target_groups[group_arn].targets:
+        _world.backend("elbv2", region).deregister_targets(group_arn, [{"Id": address}])
+        refresh()
+
+
+def target(group_arn: str, address: str) -> Target | None:
+    """The newest target at an address, registered or draining; None once it has drained."""
+    group = groups.get(group_arn)
+    return next((each for each in reversed(group.targets) if each.address == address), None) if group else None
+
+
+# ---- moto's configuration to the proxy's ---------------------------------------------------------------------------
+
+
+def refresh() -> None:
+    """Follow moto's state. Hold the world's lock."""
+    seen: set[str] = set()
+    for region in _world.regions:
+        backend = _world.backend("elbv2", region)
+        for arn, configured in backend.target_groups.items():
+            seen.add(arn)
+            _refresh_group(groups.setdefault(arn, Group(arn, region)), configured)
+        for arn, configured in backend.load_balancers.items():
+            seen.add(arn)
+            if arn not in balancers:
+                balancers[arn] = _balancer(region, arn, configured)
+            _refresh_balancer(balancers[arn], configured)
+    for known in (groups, balancers):
+        for arn in known.keys() - seen:
+            del known[arn]
+    used = {group.arn for balancer in balancers.values() for group in balancer.groups}
+    for group in groups.values():
+        group.in_use = group.arn in used
+
+
+def _balancer(region: str, arn: str, configured: Any) -> Balancer:
+    number = sum(each.region == region for each in balancers.values())
+    network = _world.regions.index(region) + 1
+    balancer = Balancer(arn, configured.name, region, configured.dns_name, f"127.0.{network}.{10 + number}")
+    if _proxy:
+        _proxy.serve(balancer, http_port())
+    return balancer
+
+
+def _refresh_balancer(balancer: Balancer, configured: Any) -> None:
+    balancer.idle_timeout = float(configured.attrs.get("idle_timeout.timeout_seconds", 60))
+    rules = []
+    for listener in configured.listeners.values():
+        if int(listener.port) == 80:
+            # The default's priority is the word "default": it sorts last.
+            ordered = sorted(listener.rules.values(), key=lambda rule: (rule.is_default, _number(rule.priority)))
+            rules = [rule for each in ordered if (rule := _rule(each))]
+    balancer.rules = tuple(rules)
+
+
+def _number(priority: Any) -> int:
+    return int(priority) if str(priority).isdigit() else 0
+
+
+def _rule(configured: Any) -> Rule | None:
+    """The rule, as far as this proxy can carry it out: redirects and authentication are left to the real thing."""
+    conditions: dict[str, tuple[str, ...]] = {}
+    for condition in configured.conditions:
+        config = condition.get("HostHeaderConfig") or condition.get("PathPatternConfig") or condition
+        conditions[condition["Field"]] = tuple(config.get("Values", ()))
+    match = {"hosts": conditions.get("host-header", ()), "paths": conditions.get("path-pattern", ())}
+    for action in configured.actions:
+        if action.type == "forward":
+            forward = action.data.get("ForwardConfig", {}).get("TargetGroups") or [action.data]
+            weighted = tuple(
+                (groups[each["TargetGroupArn"]], int(each.get("Weight", 1)))
+                for each in forward
+                if each["TargetGroupArn"] in groups
+            )
+            return Rule(**match, groups=weighted)
+        if action.type == "fixed-response":
+            fixed = action.data["FixedResponseConfig"]
+            kind = fixed.get("ContentType") or "text/plain"
+            return Rule(**match, fixed=(int(fixed["StatusCode"]), kind, fixed.get("MessageBody") or ""))
+    return None
+
+
+def _refresh_group(group: Group, configured: Any) -> None:
+    group.path = configured.health_check_path or "/"
+    group.timeout = float(configured.health_check_timeout_seconds)
+    group.healthy_threshold = int(configured.healthy_threshold_count)
+    group.unhealthy_threshold = int(configured.unhealthy_threshold_count)
+    group.codes = _codes(configured.matcher["HttpCode"])
+    wanted = {(each["Id"], int(each["Port"])) for each in configured.targets.values()}
+    delay = float(configured.attributes.get("deregistration_delay.timeout_seconds", 300))
+    now, kept = time.monotonic(), []
+    for each in group.targets:
+        registered = (each.address, each.port) in wanted
+        if each.drain_until is None and not registered:
+            each.drain_until = now + delay
+            each.become("draining", "Target.DeregistrationInProgress", "Target deregistration is in progress")
+        if not each.drained:
+            kept.append(each)
+    known = {(each.address, each.port) for each in kept if each.drain_until is None}
+    fresh = [Target(address, port) for address, port in sorted(wanted - known)]
+    group.targets = kept + fresh
+    if _proxy:
+        for each in fresh:
+            _proxy.watch(group, each)
+
+
+def _codes(matcher: str) -> tuple[range, ...]:
+    """ "200,301-399" as ranges."""
+    bounds = [part.partition("-") for part in matcher.split(",")]
+    return tuple(range(int(low), int(high or low) + 1) for low, _, high in bounds)
+
+
+# ---- what moto answers ---------------------------------------------------------------------------------------------
+
+
+def create_load_balancer(backend: Any, *args: Any, **kwargs: Any) -> Any:
+    created = _moto["create_load_balancer"](backend, *args, **kwargs)
+    created.canonical_hosted_zone_id = ZONES[backend.region_name]
+    return created
+
+
+def describe_target_health(backend: Any, target_group_arn: str, targets: list[dict]) -> list[dict]:
+    if target_group_arn not in backend.target_groups:
+        return _moto["describe_target_health"](backend, target_group_arn, targets)
+    refresh()
+    known = groups[target_group_arn].targets
+    if not targets:
+        return [_health(each) for each in known if not each.drained]
+    answers = []
+    for asked in targets:
+        found = [
+            each
+            for each in known
+            if each.address == asked["Id"] and int(asked.get("Port", each.port)) == each.port and not each.drained
+        ]
+        unknown = Target(asked["Id"], int(asked.get("Port", APP_PORT)))
+        unknown.become("unused", "Target.NotRegistered", "Target is not registered to the target group")
+        answers.append(_health(found[-1] if found else unknown))
+    return answers
+
+
+def _health(each: Target) -> dict:
+    health = {"State": each.state}
+    if each.reason:
+        health |= {"Reason": each.reason, "Description": each.description}
+    return {
+        "Target": {"Id": each.address, "Port": each.port},
+        "HealthCheckPort": str(each.port),
+        "TargetHealth": health,
+    }
+
+
+# ---- a part of the world -------------------------------------------------------------------------------------------
+
+
+def install(world: World) -> None:
+    from moto.elbv2.models import ELBv2Backend
+
+    global _world
+    _world = world
+    for function in (create_load_balancer, describe_target_health):
+        _moto[function.__name__] = getattr(ELBv2Backend, function.__name__)
+        setattr(ELBv2Backend, function.__name__, function)
+    world.after_change.append(lambda call: refresh() if call.service == "elbv2" else None)
+
+
+def http_port() -> int:
+    """One port that is free on the addresses of both regions' first balancers; the same for the process's life."""
+    global _port
+    while _port is None:
+        candidate = _world.free_port("127.0.1.10")
+        try:
+            _probe_free("127.0.2.10", candidate)
+            _port = candidate
+        except OSError:
+            continue
+    return _port
+
+
+def _probe_free(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+def seed(world: World) -> None:
+    balancers.clear()
+    groups.clear()
+    world.state["http_port"] = http_port()
+    for region, suffix in zip(world.regions, ("", "-secondary"), strict=True):
+        _seed_region(world, region, suffix)
+
+
+def _seed_region(world: World, region: str, suffix: str) -> None:
+    client = world.client("elbv2", region)
+    with world.lock:
+        ec2 = world.backend("ec2", region)
+        vpc, subnets = ec2.default_vpc.id, [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
+    tags = [{"Key": "service", "Value": "regami"}]
+    balancer = client.create_load_balancer(Name=f"regami-alb{suffix}", Subnets=subnets, Tags=tags)["LoadBalancers"][0]
+    client.modify_load_balancer_attributes(
+        LoadBalancerArn=balancer["LoadBalancerArn"],
+        Attributes=[{"Key": "idle_timeout.timeout_seconds", "Value": "10"}],
+    )
+    group = client.create_target_group(
+        Name=f"regami-tg{suffix}",
+        Protocol="HTTP",
+        Port=APP_PORT,
+        VpcId=vpc,
+        TargetType="ip",
+        HealthCheckPath="/health",
+        HealthCheckIntervalSeconds=5,
+        HealthCheckTimeoutSeconds=2,
+        HealthyThresholdCount=2,
+        UnhealthyThresholdCount=2,
+        Matcher={"HttpCode": "200"},
+        Tags=tags,
+    )["TargetGroups"][0]
+    client.modify_target_group_attributes(
+        TargetGroupArn=group["TargetGroupArn"],
+        Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "10"}],
+    )
+    listener = client.create_listener(
+        LoadBalancerArn=balancer["LoadBalancerArn"],
+        Protocol="HTTP",
+        Port=80,
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
+    )["Listeners"][0]
+    served = named(balancer["DNSName"])
+    world.state["regions"][region] |= {
+        "load_balancer_arn": balancer["LoadBalancerArn"],
+        "listener_arn": listener["ListenerArn"],
+        "target_group_arn": group["TargetGroupArn"],
+        "alb_dns_name": balancer["DNSName"],
+        "alb_zone_id": balancer["CanonicalHostedZoneId"],
+        "alb_url": f"http://{served.address}:{http_port()}",
+    }
+
+
+def start(world: World) -> None:
+    global _proxy
+    settings = world.settings
+    _proxy = Proxy(lambda region: region in world.cut_regions, settings.probe_seconds, settings.hold_seconds)
+    for balancer in balancers.values():
+        _proxy.serve(balancer, http_port())
+    for group in groups.values():
+        for each in group.targets:
+            _proxy.watch(group, each)
+    world.background(_publish)
+
+
+def stop(world: World) -> None:
+    global _proxy
+    if _proxy:
+        _proxy.close()
+        _proxy = None
+
+
+def _publish() -> None:
+    """Counts to CloudWatch; as AWS does, nothing where nothing happened."""
+    while True:
+        _world.pause(_world.settings.metric_seconds)
+        for balancer in list(balancers.values()):
+            if balancer.region in _world.cut_regions:
+                continue
+            name = balancer.arn.partition(":loadbalancer/")[2]
+            totals, times = balancer.counts.copy(), []
+            balancer.counts.clear()
+            for group in balancer.groups:
+                values, durations = dict(group.counts), list(group.response_times)
+                group.counts.clear()
+                group.response_times.clear()
+                dimensions = {"LoadBalancer": name, "TargetGroup": group.arn.rpartition(":")[2]}
+                states = [each.state for each in group.targets]
+                values |= {"HealthyHostCount": states.count("healthy"), "UnHealthyHostCount": states.count("unhealthy")}
+                if durations:
+                    values["TargetResponseTime"] = sum(durations) / len(durations)
+                publish(_world, balancer.region, "AWS/ApplicationELB", dimensions, values)
+                totals.update({key: value for key, value in values.items() if key.startswith("HTTPCode_Target")})
+                times += durations
+            if times:
+                totals["TargetResponseTime"] = sum(times) / len(times)
+            if totals:
+                publish(_world, balancer.region, "AWS/ApplicationELB", {"LoadBalancer": name}, dict(totals))
+
+
+def status(world: World) -> list[dict]:
+    rows = []
+    for balancer in balancers.values():
+        states = [each.state for group in balancer.groups for each in group.targets if not each.drained]
+        rows.append(
+            {
+                "region": balancer.region,
+                "kind": "load balancer",
+                "name": balancer.name,
+                "state": "healthy" if is_healthy(balancer) else "unhealthy",
+                "detail": f"{balancer.address}:{_port}  targets {', '.join(states) or 'none'}",
+            }
+        )
+    return rows
+
+
+def _sicken(world: World, region: str | None = None) -> None:
+    region = region or world.regions[1]
+    if region not in world.regions:
+        raise ValueError(f"unknown region {region!r}: one of {', '.join(world.regions)}")
+    for group in groups.values():
+        if group.region == region:
+            group.sick = True
+
+
+def _cure(world: World) -> None:
+    for group in groups.values():
+        group.sick = False
+
+
+faults = {
+    "standby-unhealthy": Fault(
+        "targets of the standby region (or of --region) pass no health check", _sicken, _cure, options=("region",)
+    ),
+}

@@ -1,0 +1,357 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The data path of a load balancer: an HTTP reverse proxy with real health checks, one event loop for all of them.
+
+It knows nothing of AWS's API: elbv2.py tells it which balancers, rules, groups and targets there are, and reads back
+target states and counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"transfer-encoding"}
+REASONS = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out", 404: "Not Found"}
+
+
+@dataclass(eq=False)
+class Target:
+    """A registered address. `state`, `reason` and `description` are those of DescribeTargetHealth."""
+
+    address: str
+    port: int
+    state: str = "initial"
+    reason: str = "Elb.RegistrationInProgress"
+    description: str = "Target registration is in progress"
+    passed: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    drain_until: float | None = None  # monotonic; set when it was deregistered
+
+    @property
+    def drained(self) -> bool:
+        """Deregistered, and nothing is in hand (or the deregistration delay is over)."""
+        return self.drain_until is not None and (self.in_flight == 0 or time.monotonic() > self.drain_until)
+
+    def become(self, state: str, reason: str = "", description: str = "") -> None:
+        self.state, self.reason, self.description = state, reason, description
+
+
+@dataclass(eq=False)
+class Group:
+    """A target group and how its targets are checked."""
+
+    arn: str
+    region: str
+    path: str = "/"
+    codes: tuple[range, ...] = (range(200, 201),)
+    timeout: float = 2.0
+    healthy_threshold: int = 2
+    unhealthy_threshold: int = 2
+    in_use: bool = False
+    sick: bool = False  # a fault: every check fails
+    targets: list[Target] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+    response_times: list[float] = field(default_factory=list)
+
+    def healthy(self) -> list[Target]:
+        return [target for target in self.targets if target.state == "healthy"]
+
+    def judge(self, target: Target, failure: tuple[str, str] | None) -> None:
+        """Count one check. A new target needs one good check, one that was unhealthy needs `healthy_threshold`."""
+        if target.drain_until is not None:
+            return
+        if failure is None:
+            target.passed, target.failed = target.passed + 1, 0
+            if target.state == "initial" or target.passed >= self.healthy_threshold:
+                target.become("healthy")
+        else:
+            target.passed, target.failed = 0, target.failed + 1
+            if target.failed >= self.unhealthy_threshold:
+                target.become("unhealthy", *failure)
+            elif target.state == "initial":
+                target.become("initial", "Elb.InitialHealthChecking", "Initial health checks in progress")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a listener does with the requests that match. Empty conditions match all."""
+
+    hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    groups: tuple[tuple[Group, int], ...] = ()  # with weights
+    fixed: tuple[int, str, str] | None = None  # status, content type, body
+
+    def matches(self, host: str, path: str) -> bool:
+        return (not self.hosts or any(fnmatchcase(host, pattern.lower()) for pattern in self.hosts)) and (
+            not self.paths or any(fnmatchcase(path, pattern) for pattern in self.paths)
+        )
+
+    def choose(self) -> Group | None:
+        groups, weights = [group for group, _ in self.groups], [weight for _, weight in self.groups]
+        return random.choices(groups, weights)[0] if sum(weights) else None
+
+
+@dataclass(eq=False)
+class Balancer:
+    arn: str
+    name: str
+    region: str
+    dns_name: str
+    address: str
+    idle_timeout: float = 60.0
+    rules: tuple[Rule, ...] = ()  # in order of priority, the default last; empty: no listener
+    counts: Counter = field(default_factory=Counter)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Every group that it forwards to, once."""
+        return list(dict.fromkeys(group for rule in self.rules for group, _ in rule.groups))
+
+
+@dataclass
+class Request:
+    method: bytes
+    target: bytes
+    version: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def header(self, name: bytes) -> bytes:
+        return next((value for key, value in self.headers if key.lower() == name), b"")
+
+    @property
+    def keep_alive(self) -> bool:
+        default = b"close" if self.version == b"HTTP/1.0" else b"keep-alive"
+        return (self.header(b"connection").lower() or default) != b"close"
+
+
+class Broken(Exception):
+    """The target's answer cannot be used."""
+
+
+class Proxy:
+    """Serves balancers and checks targets in a thread of its own.
+
+    `is_cut(region)` says whether a region is unreachable; requests there hang `hold_seconds` at most and are dropped.
+    """
+
+    def __init__(self, is_cut: Callable[[str], bool], probe_seconds: float, hold_seconds: float) -> None:
+        self._is_cut, self._probe_seconds, self._hold_seconds = is_cut, probe_seconds, hold_seconds
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task] = set()
+        self._servers: list[asyncio.Server] = []
+        self._turn = 0
+        self._thread = threading.Thread(target=self._loop.run_forever, name="load balancers", daemon=True)
+        self._thread.start()
+
+    def serve(self, balancer: Balancer, port: int) -> None:
+        """Listen on the balancer's address. Raises OSError when the port is taken."""
+
+        async def start() -> None:
+            server = await asyncio.start_server(
+                lambda reader, writer: self._client(balancer, port, reader, writer), balancer.address, port, backlog=256
+            )
+            self._servers.append(server)
+
+        asyncio.run_coroutine_threadsafe(start(), self._loop).result(5)
+
+    def watch(self, group: Group, target: Target) -> None:
+        """Check the target until it is deregistered."""
+        self._loop.call_soon_threadsafe(self._start, self._watch(group, target))
+
+    def close(self) -> None:
+        async def end() -> None:
+            for server in self._servers:
+                server.close()
+            for task in asyncio.all_tasks():
+                if task is not asyncio.current_task():
+                    task.cancel()
+            await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _start(self, coroutine) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- health checks --------------------------------------------------------------------------------------------
+
+    async def _watch(self, group: Group, target: Target) -> None:
+        while target.drain_until is None:
+            if group.in_use:
+                group.judge(target, await self._check(group, target))
+            else:
+                target.become(
+                    "unused",
+                    "Target.NotInUse",
+                    "Target group is not configured to receive traffic from the load balancer",
+                )
+            await asyncio.sleep(self._probe_seconds)
+
+    async def _check(self, group: Group, target: Target) -> tuple[str, str] | None:
+        """None when it passed, else reason and description as AWS words them."""
+        if group.sick:
+            return "Target.FailedHealthChecks", "Health checks failed"
+        head = f"GET {group.path} HTTP/1.1\r\nHost: {target.address}:{target.port}\r\nConnection: close\r\n"
+        request = f"{head}User-Agent: ELB-HealthChecker/2.0\r\n\r\n".encode()
+        try:
+            async with asyncio.timeout(group.timeout):
+                status, _, _ = await _exchange(target, request)
+        except TimeoutError:
+            return "Target.Timeout", "Request timed out"
+        except (OSError, Broken):
+            return "Target.FailedHealthChecks", "Health checks failed"
+        if any(status in codes for codes in group.codes):
+            return None
+        return "Target.ResponseCodeMismatch", f"Health checks failed with these codes: [{status}]"
+
+    # ---- requests -------------------------------------------------------------------------------------------------
+
+    async def _client(
+        self, balancer: Balancer, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._tasks.add(asyncio.current_task())
+        try:
+            while request := await _read_request(reader):
+                if not self._is_cut(balancer.region):
+                    answer = await self._answer(balancer, port, request, writer.get_extra_info("peername")[0])
+                if self._is_cut(balancer.region):
+                    await self._hold(balancer.region)
+                    writer.transport.abort()
+                    return
+                writer.write(_response(*answer, request.keep_alive, request.method == b"HEAD"))
+                await writer.drain()
+                if not request.keep_alive:
+                    return
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            self._tasks.discard(asyncio.current_task())
+            writer.close()
+
+    async def _hold(self, region: str) -> None:
+        deadline = time.monotonic() + self._hold_seconds
+        while self._is_cut(region) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+
+    async def _answer(
+        self, balancer: Balancer, port: int, request: Request, client: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        balancer.counts["RequestCount"] += 1
+        host = request.header(b"host").decode("latin-1").partition(":")[0].lower()
+        path = request.target.decode("latin-1").partition("?")[0]
+        rule = next((rule for rule in balancer.rules if rule.matches(host, path)), None)
+        if rule is not None and rule.fixed:
+            status, kind, body = rule.fixed
+            return status, [(b"Content-Type", kind.encode()), (b"Server", b"awselb/2.0")], body.encode()
+        group = rule.choose() if rule else None
+        healthy = group.healthy() if group else []
+        if not healthy:
+            return self._refuse(balancer, 503)
+        self._turn += 1
+        target = healthy[self._turn % len(healthy)]
+        group.counts["RequestCount"] += 1
+        started = time.monotonic()
+        target.in_flight += 1
+        try:
+            async with asyncio.timeout(balancer.idle_timeout):
+                status, headers, body = await _exchange(target, _forwarded(request, client, port))
+        except TimeoutError:
+            return self._refuse(balancer, 504)
+        except (OSError, Broken):
+            return self._refuse(balancer, 502)
+        finally:
+            target.in_flight -= 1
+        group.response_times.append(time.monotonic() - started)
+        group.counts[f"HTTPCode_Target_{status // 100}XX_Count"] += 1
+        return status, headers, body
+
+    @staticmethod
+    def _refuse(balancer: Balancer, status: int) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """The balancer's own error page."""
+        balancer.counts["HTTPCode_ELB_5XX_Count"] += 1
+        balancer.counts[f"HTTPCode_ELB_{status}_Count"] += 1
+        title = f"{status} {REASONS[status]}"
+        page = (
+            f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</html>"
+        )
+        return status, [(b"Server", b"awselb/2.0"), (b"Content-Type", b"text/html")], page.encode()
+
+
+def _parse(head: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
+    headers = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        headers.append((name.strip(), value.strip()))
+    return first.split(b" ", 2), headers
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Request | None:
+    """The next request of a connection; None at its end. Raises ValueError when it is no HTTP."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    (method, target, version), headers = _parse(head)
+    request = Request(method, target, version, headers, b"")
+    if request.header(b"transfer-encoding").lower() == b"chunked":
+        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            request.body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readuntil(b"\r\n")
+    elif length := int(request.header(b"content-length") or 0):
+        request.body = await reader.readexactly(length)
+    return request
+
+
+def _forwarded(request: Request, client: str, port: int) -> bytes:
+    lines = [b" ".join((request.method, request.target, b"HTTP/1.1"))]
+    for name, value in request.headers:
+        if name.lower() not in HOP_BY_HOP | {b"content-length"} and not name.lower().startswith(b"x-forwarded-"):
+            lines.append(name + b": " + value)
+    chain = b", ".join(filter(None, [request.header(b"x-forwarded-for"), client.encode()]))
+    lines += [b"X-Forwarded-For: " + chain, b"X-Forwarded-Proto: http", b"X-Forwarded-Port: %d" % port]
+    lines += [b"Content-Length: %d" % len(request.body), b"Connection: close", b"", b""]
+    return b"\r\n".join(lines) + request.body
+
+
+async def _exchange(target: Target, request: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """One request on a connection of its own. Raises OSError, TimeoutError, or Broken when the answer is cut short."""
+    reader, writer = await asyncio.open_connection(target.address, target.port)
+    try:
+        writer.write(request)
+        answer = await reader.read(-1)
+    finally:
+        writer.close()
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    try:
+        (_, status, *_), headers = _parse(head)
+        length = next((int(value) for name, value in headers if name.lower() == b"content-length"), len(body))
+        if not separator or len(body) < length and not request.startswith(b"HEAD "):
+            raise Broken("the answer is cut short")
+        return int(status), [pair for pair in headers if pair[0].lower() not in HOP_BY_HOP], body
+    except ValueError as error:
+        raise Broken("the answer is no HTTP") from error
+
+
+def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes, keep_alive: bool, head: bool) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (status, REASONS.get(status, "OK").encode())]
+    lines += [name + b": " + value for name, value in headers if name.lower() != b"content-length" or head]
+    if not head:
+        lines.append(b"Content-Length: %d" % len(body))
+    lines += [b"Connection: keep-alive" if keep_alive else b"Connection: close", b"", b""]
+    return b"\r\n".join(lines) + (b"" if head else body)
