@@ -65,30 +65,34 @@ class Aws:
 
     Args:
         connection: (region, endpoint_url, boto_params) of `get_aws_connection_info`.
+        read_timeout: seconds after which a call that was accepted counts as not answered.
     """
 
-    def __init__(self, connection):
+    def __init__(self, connection, read_timeout=READ_TIMEOUT):
         self.region, self._endpoint, params = connection
         self._params = dict(params)
         self._profile = self._params.pop("profile_name", None)
-        self._config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, tcp_keepalive=True,
+        self._config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=read_timeout, tcp_keepalive=True,
                               retries={"total_max_attempts": 1}, max_pool_connections=25)
         extra = self._params.pop("aws_config", None)
         if extra is not None:
             self._config = self._config.merge(extra)
         self._clients, self._lock, self._session = {}, threading.Lock(), None
 
-    def client(self, service, region=None, endpoint_url=None):
-        """A botocore client, made once for each service and region."""
-        key = (service, region or self.region, endpoint_url or self._endpoint)
+    def client(self, service, region=None, endpoint_url=None, timeout=None):
+        """A botocore client, made once for each service and region; `timeout` in seconds shortens the usual ones."""
+        key = (service, region or self.region, endpoint_url or self._endpoint, timeout)
         with self._lock:
             if key not in self._clients:
                 if self._session is None:
                     self._session = botocore.session.Session(profile=self._profile)
                     self._session.register_component("data_loader", _loader())
+                config = self._config
+                if timeout:
+                    config = config.merge(Config(connect_timeout=timeout, read_timeout=timeout))
                 try:
                     self._clients[key] = self._session.create_client(
-                        key[0], region_name=key[1], endpoint_url=key[2], config=self._config, **self._params)
+                        key[0], region_name=key[1], endpoint_url=key[2], config=config, **self._params)
                 except boto_errors.BotoCoreError as error:
                     raise Stop(explain(error, service, "client", key[1])) from error
             return self._clients[key]
@@ -155,7 +159,7 @@ class Aws:
 
 def code_of(error):
     """The AWS error code of a ClientError ("" for any other exception)."""
-    return getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    return (getattr(error, "response", None) or {}).get("Error", {}).get("Code", "")
 
 
 def together(**calls):

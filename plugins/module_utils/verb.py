@@ -167,7 +167,7 @@ def _apply(verb, plan, done):
             waiting.say(f"no answer ({step.what}); looking whether it was applied")
             time.sleep(0.2 * lost)
             plan = verb.plan(verb.observe(), verb.params)
-            if step.do not in [remaining.do for remaining in plan.steps]:
+            if step.what not in [remaining.what for remaining in plan.steps]:
                 done.append(step)
             steps = list(plan.steps)
             continue

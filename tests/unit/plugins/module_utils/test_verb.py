@@ -1,0 +1,152 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine: what each verb may rely on when answers get lost, runs die and check mode is on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils import basic
+from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import LeaseLost, LostAnswer, Refusal, WaitTimeout
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb
+
+
+class Counter(Verb):
+    """Counts a number up to three, one step each; `faults` are raised after (or, prefixed with "-", before) applying."""
+
+    value = 0
+    faults: list = []
+    settled = True
+
+    def observe(self):
+        return {"value": Counter.value}
+
+    @staticmethod
+    def plan(observed, wanted):
+        if observed["value"] > 3:
+            raise Refusal("it counts backwards only by hand")
+        steps = tuple(
+            Step("count", f"count to {number}", number - 1, number, {"number": number})
+            for number in range(observed["value"] + 1, 4)
+        )
+        return Plan(steps, {"value": 3}, returned={"mode": "up"})
+
+    def count(self, number):
+        fault = Counter.faults.pop(0) if Counter.faults else None
+        if fault == "before":
+            raise LostAnswer("no answer")
+        Counter.value = number
+        if fault == "after":
+            raise LostAnswer("no answer")
+        if fault is not None:
+            raise fault
+
+    def undo(self, before, done):
+        return [{"verb": "count", "args": before}]
+
+
+class Ended(Exception):
+    pass
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def go(verb_class=Counter, check=False, value=0, faults=()):
+        Counter.value, Counter.faults = value, list(faults)
+        arguments = {"region": "us-east-1", "_ansible_check_mode": check, "_ansible_diff": True}
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        monkeypatch.setattr(engine.time, "sleep", lambda seconds: None)
+        recorded = {}
+        monkeypatch.setattr(
+            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
+        )
+        with pytest.raises(SystemExit):
+            engine.run(engine.verb_module({}), verb_class)
+        return recorded
+
+    return go
+
+
+def test_carries_the_plan_out_and_returns_the_contract(run):
+    result = run()
+    assert (result["changed"], result["before"], result["after"]) == (True, {"value": 0}, {"value": 3})
+    assert [step["what"] for step in result["steps"]] == ["count to 1", "count to 2", "count to 3"]
+    assert result["undo"] == [{"verb": "count", "args": {"value": 0}}]
+    assert result["mode"] == "up"
+    assert "1. count to 1\n" in result["diff"]["prepared"]
+
+
+def test_check_mode_predicts_and_changes_nothing(run):
+    result = run(check=True)
+    assert (result["changed"], result["after"], Counter.value) == (True, {"value": 3}, 0)
+
+
+def test_nothing_left_is_ok(run):
+    assert run(value=3)["changed"] is False
+
+
+def test_lost_answer_of_an_applied_step_does_not_repeat_it(run):
+    result = run(faults=["after"])
+    assert [step["after"] for step in result["steps"]] == [1, 2, 3]
+    assert Counter.value == 3
+
+
+def test_lost_answer_of_a_step_that_was_not_applied_repeats_it(run):
+    result = run(faults=["before", "before"])
+    assert (Counter.value, len(result["steps"])) == (3, 3)
+
+
+def test_answers_lost_again_and_again_end_in_a_sentence(run):
+    result = run(faults=["before"] * 9)
+    assert result["failed"]
+    assert "run the same command again" in result["msg"]
+
+
+def test_refusal_is_one_line_and_nothing_else(run):
+    result = run(value=9)
+    assert result["failed"]
+    assert result["msg"] == "it counts backwards only by hand"
+    assert "steps" not in result
+    assert Counter.value == 9
+
+
+@pytest.mark.parametrize("error", [WaitTimeout("still 1 after 5 s"), LeaseLost("kim has it")])
+def test_failure_half_way_says_what_was_done_and_how_to_go_on(run, error):
+    result = run(faults=[None, error])
+    assert "Done so far: count to 1" in result["msg"]
+    assert "The same command again goes on" in result["msg"]
+    assert [step["after"] for step in result["steps"]] == [1]
+    assert result["undo"]
+
+
+def test_a_step_that_looks_again_plans_anew(run):
+    class Waiting(Counter):
+        looked = False
+
+        @staticmethod
+        def plan(observed, wanted):
+            if not Waiting.looked:
+                return Plan((Step("pause", "wait", look_again=True),))
+            return Counter.plan(observed, wanted)
+
+        def pause(self):
+            Waiting.looked = True
+
+    result = run(Waiting)
+    assert [step["what"] for step in result["steps"]] == ["wait", "count to 1", "count to 2", "count to 3"]
+
+
+def test_lease_is_kept_before_each_step(run):
+    class Held(Counter):
+        kept = 0
+
+        def keep_lease(self):
+            Held.kept += 1
+
+    run(Held)
+    assert Held.kept == 3
