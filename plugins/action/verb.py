@@ -45,8 +45,11 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         verb = self._task.action.rpartition(".")[2]
         if self._connection.transport != "local" or self._task.async_val:
-            result.update(self._execute_module(module_name=f"sre.runbooks.{verb}", task_vars=task_vars,
-                                               wrap_async=self._task.async_val))
+            result.update(
+                self._execute_module(
+                    module_name=f"sre.runbooks.{verb}", task_vars=task_vars, wrap_async=self._task.async_val
+                )
+            )
         else:
             result.update(self._run_here(verb, task_vars or {}))
         return result
@@ -66,7 +69,8 @@ class ActionModule(ActionBase):
         profile = "legacy"
         basic._ANSIBLE_PROFILE = profile
         basic._ANSIBLE_ARGS = json.dumps(
-            {"ANSIBLE_MODULE_ARGS": arguments}, cls=get_module_encoder(profile, Direction.CONTROLLER_TO_MODULE)).encode()
+            {"ANSIBLE_MODULE_ARGS": arguments}, cls=get_module_encoder(profile, Direction.CONTROLLER_TO_MODULE)
+        ).encode()
         recorded = {}
         # The hook that ansible-core keeps for running modules inside a worker; it is called after secrets were removed.
         basic.AnsibleModule._record_module_result = lambda _self, outcome: recorded.update(outcome)

@@ -91,9 +91,19 @@ class CallbackModule(CallbackBase):
             break
         os.environ[record.FOLDER_VARIABLE] = self.folder
         me = identity()
-        self.report.update(playbook=self.playbook, env=self.env, started=_iso(self.started), by=me["holder"], resumes=resumes)
-        record.append(self.folder, event="run_started", playbook=self.playbook, env=self.env, by=me["holder"],
-                      run=me["run"], check_mode=bool(context.CLIARGS.get("check")), resumes=resumes)
+        self.report.update(
+            playbook=self.playbook, env=self.env, started=_iso(self.started), by=me["holder"], resumes=resumes
+        )
+        record.append(
+            self.folder,
+            event="run_started",
+            playbook=self.playbook,
+            env=self.env,
+            by=me["holder"],
+            run=me["run"],
+            check_mode=bool(context.CLIARGS.get("check")),
+            resumes=resumes,
+        )
 
     def v2_runner_on_ok(self, result):
         self._ended(result, "changed" if result.result.get("changed") else "ok")
@@ -109,11 +119,21 @@ class CallbackModule(CallbackBase):
         if self.folder is None or started is None:
             return
         outcome, verb = result.result, (result.task.resolved_action or "") == "sre.runbooks.verb"
-        event = {"step": result.task.get_name(), "host": result.host.get_name(), "state": state,
-                 "duration": round(time.time() - started, 3)}
+        event = {
+            "step": result.task.get_name(),
+            "host": result.host.get_name(),
+            "state": state,
+            "duration": round(time.time() - started, 3),
+        }
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
-            event.update({key: outcome[key] for key in ("steps", "notes", "waited_seconds", "mode", "unfenced") if outcome.get(key)})
+            event.update(
+                {
+                    key: outcome[key]
+                    for key in ("steps", "notes", "waited_seconds", "mode", "unfenced")
+                    if outcome.get(key)
+                }
+            )
             event["verb"] = result.task.action
         if state in ("failed", "unreachable", "ignored"):
             event["message"] = outcome.get("msg", "")
@@ -139,8 +159,12 @@ class CallbackModule(CallbackBase):
         failed = any(stats.failures.get(host) or stats.dark.get(host) for host in stats.processed)
         finished = time.time()
         outcome = record.outcome(failed, bool(context.CLIARGS.get("check")), self.changed, self.report["verification"])
-        self.report.update(outcome=outcome, finished=_iso(finished), unfenced=self.unfenced,
-                           recovery_seconds=round(finished - self.started, 2))
+        self.report.update(
+            outcome=outcome,
+            finished=_iso(finished),
+            unfenced=self.unfenced,
+            recovery_seconds=round(finished - self.started, 2),
+        )
         record.append(self.folder, event="run_ended", outcome=outcome, seconds=self.report["recovery_seconds"])
         record.write_report(self.folder, self.report)
         self._say(outcome)

@@ -47,8 +47,11 @@ def environment(name, groups):
     Groups without hosts, those that ansible itself makes, and service_* groups, which collect what a service has in
     common in all environments, are no environments: a run on one would move a service to and fro at the same time.
     """
-    there = sorted(group for group, hosts in groups.items()
-                   if hosts and group not in ("all", "ungrouped") and not group.startswith("service_"))
+    there = sorted(
+        group
+        for group, hosts in groups.items()
+        if hosts and group not in ("all", "ungrouped") and not group.startswith("service_")
+    )
     if name in there:
         return name
     near = difflib.get_close_matches(str(name), there, 1)

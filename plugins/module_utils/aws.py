@@ -23,16 +23,34 @@ try:
 except ImportError:  # AnsibleAWSModule says so in words
     pass
 
-from .errors import LostAnswer, Stop, Unreachable
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
+from .errors import LostAnswer, Stop, Unreachable
+
 # Codes that AWSRetry does not know by itself. https://docs.aws.amazon.com/general/latest/gr/api-retries.html
-THROTTLED = ("Throttling", "ThrottlingException", "ThrottledException", "PriorRequestNotComplete", "SlowDown",
-             "RequestLimitExceeded", "TooManyRequestsException", "ProvisionedThroughputExceededException",
-             "RequestThrottled", "RequestThrottledException", "EC2ThrottledException", "BandwidthLimitExceeded")
+THROTTLED = (
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "PriorRequestNotComplete",
+    "SlowDown",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "ProvisionedThroughputExceededException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "EC2ThrottledException",
+    "BandwidthLimitExceeded",
+)
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
-BAD_CREDENTIALS = ("InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "AuthFailure",
-                   "InvalidAccessKeyId", "IncompleteSignature")
+BAD_CREDENTIALS = (
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "AuthFailure",
+    "InvalidAccessKeyId",
+    "IncompleteSignature",
+)
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError")
 
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
@@ -40,7 +58,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 READ_TRIES = 4
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _loader():
     """Service models, read once a process (and, when the parent loaded them, once a playbook run)."""
     return Loader()
@@ -72,8 +90,13 @@ class Aws:
         self.region, self._endpoint, params = connection
         self._params = dict(params)
         self._profile = self._params.pop("profile_name", None)
-        self._config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=read_timeout, tcp_keepalive=True,
-                              retries={"total_max_attempts": 1}, max_pool_connections=25)
+        self._config = Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=read_timeout,
+            tcp_keepalive=True,
+            retries={"total_max_attempts": 1},
+            max_pool_connections=25,
+        )
         extra = self._params.pop("aws_config", None)
         if extra is not None:
             self._config = self._config.merge(extra)
@@ -92,12 +115,13 @@ class Aws:
                     config = config.merge(Config(connect_timeout=timeout, read_timeout=timeout))
                 try:
                     self._clients[key] = self._session.create_client(
-                        key[0], region_name=key[1], endpoint_url=key[2], config=config, **self._params)
+                        key[0], region_name=key[1], endpoint_url=key[2], config=config, **self._params
+                    )
                 except boto_errors.BotoCoreError as error:
                     raise Stop(explain(error, service, "client", key[1])) from error
             return self._clients[key]
 
-    def read(self, service, operation, region=None, **arguments):
+    def read(self, service, operation, /, region=None, **arguments):
         """A call that changes nothing; repeated through throttling, server errors and lost answers.
 
         Raises:
@@ -127,7 +151,7 @@ class Aws:
                 raise Stop(explain(error, service, operation, region or self.region)) from error
         return None
 
-    def change(self, service, operation, region=None, **arguments):
+    def change(self, service, operation, /, region=None, **arguments):
         """A mutation, sent once; sent again only after an answer that says it was not applied.
 
         Raises:
@@ -189,15 +213,21 @@ def explain(error, service=None, operation=None, region=None):
     if code in BAD_CREDENTIALS:
         return f"AWS does not accept these credentials ({code} from {action} in {region}): check AWS_PROFILE or the access key"
     if code in DENIED:
-        return (f"missing permission {action} in {region}: {_message(error)}: "
-                f"add it to the role that runs this playbook, or use another profile")
+        return (
+            f"missing permission {action} in {region}: {_message(error)}: "
+            f"add it to the role that runs this playbook, or use another profile"
+        )
     if code:
         return f"{action} in {region} answered {code}: {_message(error)}"
     if isinstance(error, boto_errors.NoCredentialsError):
         return "no AWS credentials found: export AWS_PROFILE (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or sign in with aws sso login"
     if isinstance(error, boto_errors.ProfileNotFound):
         return f"{error}: check AWS_PROFILE against ~/.aws/config".replace("The config profile", "the AWS profile")
-    if isinstance(error, boto_errors.TokenRetrievalError) or "SSOToken" in type(error).__name__ or "UnauthorizedSSO" in type(error).__name__:
+    if (
+        isinstance(error, boto_errors.TokenRetrievalError)
+        or "SSOToken" in type(error).__name__
+        or "UnauthorizedSSO" in type(error).__name__
+    ):
         return "the AWS SSO session has expired: run aws sso login and repeat the command"
     if isinstance(error, boto_errors.NoRegionError):
         return "no AWS region given: set aws_region for this host in the inventory"

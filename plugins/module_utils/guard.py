@@ -17,13 +17,17 @@ def refuse_placeholders(settings, environment):
     """Raise Refusal that names every setting still to be filled in."""
     open_ones = sorted(name for name, value in settings.items() if value in (None, "") or PLACEHOLDER in str(value))
     if open_ones:
-        raise Refusal(f"the inventory of {environment} is not filled in: {', '.join(open_ones)}: replace {PLACEHOLDER} in "
-                      f"inventories/; nothing was changed")
+        raise Refusal(
+            f"the inventory of {environment} is not filled in: {', '.join(open_ones)}: replace {PLACEHOLDER} in "
+            f"inventories/; nothing was changed"
+        )
 
 
 def plan(observed, wanted):
     """No steps; refuses credentials of another account (HAZARDS: every playbook, 5)."""
     if observed["account"] != wanted["account_id"]:
-        raise Refusal(f"these credentials belong to account {observed['account']} ({observed['arn']}), but {wanted['environment_name']} "
-                      f"is in account {wanted['account_id']}: choose another AWS_PROFILE; nothing was changed")
+        raise Refusal(
+            f"these credentials belong to account {observed['account']} ({observed['arn']}), but {wanted['environment_name']} "
+            f"is in account {wanted['account_id']}: choose another AWS_PROFILE; nothing was changed"
+        )
     return Plan(returned={"caller": {"account": observed["account"], "arn": observed["arn"]}})

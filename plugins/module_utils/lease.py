@@ -87,30 +87,57 @@ class Lease:
     def observe(self):
         """The present item, or None. Read consistently: an old answer here would be a second winner."""
         try:
-            answer = self._aws.read("dynamodb", "get_item", region=self.region, TableName=self.table,
-                                    Key={"name": {"S": self.name}}, ConsistentRead=True)
+            answer = self._aws.read(
+                "dynamodb",
+                "get_item",
+                region=self.region,
+                TableName=self.table,
+                Key={"name": {"S": self.name}},
+                ConsistentRead=True,
+            )
         except Exception as error:
             if code_of(error) == "ResourceNotFoundException":
-                raise Refusal(f"the lease table {self.table} does not exist in {self.region}: create it once with "
-                              f"hash key name (S), or set lock_table") from error
+                raise Refusal(
+                    f"the lease table {self.table} does not exist in {self.region}: create it once with "
+                    f"hash key name (S), or set lock_table"
+                ) from error
             raise
         item = answer.get("Item")
-        return None if item is None else {
-            "holder": item["holder"]["S"], "run": item["run"]["S"], "token": int(item["token"]["N"]),
-            "acquired": float(item["acquired"]["N"]), "expires": float(item["expires"]["N"])}
+        return (
+            None
+            if item is None
+            else {
+                "holder": item["holder"]["S"],
+                "run": item["run"]["S"],
+                "token": int(item["token"]["N"]),
+                "acquired": float(item["acquired"]["N"]),
+                "expires": float(item["expires"]["N"]),
+            }
+        )
 
     def take(self, before, now):
         """Write ourselves as holder, on the condition that the item is still what was observed."""
         me = identity()
         self.token = (before["token"] if before else 0) + 1
-        item = {"name": {"S": self.name}, "holder": {"S": me["holder"]}, "run": {"S": me["run"]},
-                "token": {"N": str(self.token)}, "acquired": {"N": f"{now:.3f}"}, "expires": {"N": f"{now + self.ttl:.3f}"}}
+        item = {
+            "name": {"S": self.name},
+            "holder": {"S": me["holder"]},
+            "run": {"S": me["run"]},
+            "token": {"N": str(self.token)},
+            "acquired": {"N": f"{now:.3f}"},
+            "expires": {"N": f"{now + self.ttl:.3f}"},
+        }
         condition = {"ConditionExpression": "attribute_not_exists(#n)", "ExpressionAttributeNames": {"#n": "name"}}
         if before:
-            condition = {"ConditionExpression": "#t = :t AND #e = :e AND #r = :r",
-                         "ExpressionAttributeNames": {"#t": "token", "#e": "expires", "#r": "run"},
-                         "ExpressionAttributeValues": {":t": {"N": str(before["token"])}, ":r": {"S": before["run"]},
-                                                       ":e": {"N": f"{before['expires']:.3f}"}}}
+            condition = {
+                "ConditionExpression": "#t = :t AND #e = :e AND #r = :r",
+                "ExpressionAttributeNames": {"#t": "token", "#e": "expires", "#r": "run"},
+                "ExpressionAttributeValues": {
+                    ":t": {"N": str(before["token"])},
+                    ":r": {"S": before["run"]},
+                    ":e": {"N": f"{before['expires']:.3f}"},
+                },
+            }
         try:
             self._write("put_item", Item=item, **condition)
         except LostAnswer:
@@ -125,11 +152,18 @@ class Lease:
         if self._renewed is not None and now - self._renewed < self.ttl * RENEW_AFTER:
             return
         try:
-            self._write("update_item", Key={"name": {"S": self.name}}, UpdateExpression="SET #e = :e",
-                        ConditionExpression="#t = :t AND #r <> :gone",
-                        ExpressionAttributeNames={"#e": "expires", "#t": "token", "#r": "run"},
-                        ExpressionAttributeValues={":e": {"N": f"{now + self.ttl:.3f}"}, ":t": {"N": str(self.token)},
-                                                   ":gone": {"S": "released"}})
+            self._write(
+                "update_item",
+                Key={"name": {"S": self.name}},
+                UpdateExpression="SET #e = :e",
+                ConditionExpression="#t = :t AND #r <> :gone",
+                ExpressionAttributeNames={"#e": "expires", "#t": "token", "#r": "run"},
+                ExpressionAttributeValues={
+                    ":e": {"N": f"{now + self.ttl:.3f}"},
+                    ":t": {"N": str(self.token)},
+                    ":gone": {"S": "released"},
+                },
+            )
         except LostAnswer:
             return  # not renewed, not lost: the next tick asks again
         self._renewed = now
@@ -137,9 +171,14 @@ class Lease:
     def release(self):
         """Give the lease back if it is still ours. The item stays, so that the token keeps growing."""
         try:
-            self._write("update_item", Key={"name": {"S": self.name}}, UpdateExpression="SET #r = :gone",
-                        ConditionExpression="#t = :t", ExpressionAttributeNames={"#r": "run", "#t": "token"},
-                        ExpressionAttributeValues={":gone": {"S": "released"}, ":t": {"N": str(self.token)}})
+            self._write(
+                "update_item",
+                Key={"name": {"S": self.name}},
+                UpdateExpression="SET #r = :gone",
+                ConditionExpression="#t = :t",
+                ExpressionAttributeNames={"#r": "run", "#t": "token"},
+                ExpressionAttributeValues={":gone": {"S": "released"}, ":t": {"N": str(self.token)}},
+            )
             return True
         except LeaseLost:
             return False
@@ -160,5 +199,7 @@ class Lease:
             return f"the lease {self.name} is gone from {self.table}: somebody deleted it; start again"
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(item["acquired"]))
         left = max(0, item["expires"] + CLOCK_MARGIN - time.time())
-        return (f"{item['holder']} has held the lease {self.name} since {since} (free in {left:.0f} s if that run is "
-                f"dead): wait for it, or break it with -e break_lease=true after asking them")
+        return (
+            f"{item['holder']} has held the lease {self.name} since {since} (free in {left:.0f} s if that run is "
+            f"dead): wait for it, or break it with -e break_lease=true after asking them"
+        )

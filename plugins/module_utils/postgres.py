@@ -10,6 +10,7 @@ import contextlib
 
 try:
     import psycopg2
+
     HAS_PSYCOPG2 = True
 except ImportError:
     HAS_PSYCOPG2 = False
@@ -23,12 +24,20 @@ LOGIN_ARGUMENTS = dict(
     login_user=dict(type="str"),
     login_password=dict(type="str", no_log=True),
     login_db=dict(type="str"),
-    sslmode=dict(type="str", choices=["disable", "allow", "prefer", "require", "verify-ca", "verify-full"], default="require"),
+    sslmode=dict(
+        type="str", choices=["disable", "allow", "prefer", "require", "verify-ca", "verify-full"], default="require"
+    ),
     ssl_root_cert=dict(type="path"),
 )
 
 # A server that says one of these serves nobody at this moment. (postmaster.c, "FATAL: the database system is ...")
-NOT_THERE_YET = ("starting up", "shutting down", "in recovery mode", "not yet accepting connections", "terminating connection")
+NOT_THERE_YET = (
+    "starting up",
+    "shutting down",
+    "in recovery mode",
+    "not yet accepting connections",
+    "terminating connection",
+)
 
 
 class Database:
@@ -50,12 +59,22 @@ class Database:
             raise Stop("psycopg2 is missing on the controller: pip install psycopg2-binary")
         try:
             connection = psycopg2.connect(
-                host=self.host, port=self.port, user=self._login["login_user"], password=self._login["login_password"],
-                dbname=self.name, sslmode=self._login["sslmode"], sslrootcert=self._login["ssl_root_cert"],
-                connect_timeout=CONNECT_TIMEOUT, application_name="sre.runbooks",
+                host=self.host,
+                port=self.port,
+                user=self._login["login_user"],
+                password=self._login["login_password"],
+                dbname=self.name,
+                sslmode=self._login["sslmode"],
+                sslrootcert=self._login["ssl_root_cert"],
+                connect_timeout=CONNECT_TIMEOUT,
+                application_name="sre.runbooks",
                 options=f"-c statement_timeout={STATEMENT_TIMEOUT}s -c default_transaction_read_only=off",
                 # A peer that vanished is noticed in seconds; TCP alone would take minutes.
-                keepalives_idle=2, keepalives_interval=1, keepalives_count=3, tcp_user_timeout=5000)
+                keepalives_idle=2,
+                keepalives_interval=1,
+                keepalives_count=3,
+                tcp_user_timeout=5000,
+            )
         except psycopg2.OperationalError as error:
             raise self._no_session(error) from error
         try:
@@ -86,10 +105,13 @@ class Database:
                 " (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'),"
                 " (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 "   AND backend_type = 'client backend' AND pid <> pg_backend_pid()),"
-                " extract(epoch FROM clock_timestamp())::float8")
+                " extract(epoch FROM clock_timestamp())::float8"
+            )
             row = cursor.fetchone()
-        return dict(zip(("in_recovery", "read_only", "lsn", "replayed_at", "streaming", "sessions", "now"), row),
-                    streaming=bool(row[4]))
+        return dict(
+            zip(("in_recovery", "read_only", "lsn", "replayed_at", "streaming", "sessions", "now"), row),
+            streaming=bool(row[4]),
+        )
 
     def fence(self):
         """Let this database take no more writes from clients; returns the log position after the last one.
@@ -106,13 +128,17 @@ class Database:
                     "SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid) IS NOT NULL) FROM pg_stat_activity a"
                     " JOIN pg_roles r ON r.oid = a.usesysid"
                     " WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND NOT r.rolsuper"
-                    " AND a.pid <> pg_backend_pid() AND a.backend_start <= %s", (fenced_at,))
+                    " AND a.pid <> pg_backend_pid() AND a.backend_start <= %s",
+                    (fenced_at,),
+                )
                 if cursor.fetchone()[0] == 0:
                     break
                 cursor.execute("SELECT pg_sleep(0.03)")
             else:
-                raise Stop(f"sessions on {self.host}:{self.port} do not end after pg_terminate_backend: "
-                           f"the primary is not fenced, nothing was promoted")
+                raise Stop(
+                    f"sessions on {self.host}:{self.port} do not end after pg_terminate_backend: "
+                    f"the primary is not fenced, nothing was promoted"
+                )
             cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
             return cursor.fetchone()[0]
 
@@ -140,8 +166,10 @@ class Database:
         """A server that answers "no" lives: taking it for dead would leave two primaries."""
         reason = _one_line(error)
         if "FATAL" in reason and not any(text in reason for text in NOT_THERE_YET):
-            return Stop(f"{self._named()} lives but lets {self._login['login_user']} not in: {reason}: check login_user, "
-                        f"login_password and login_db")
+            return Stop(
+                f"{self._named()} lives but lets {self._login['login_user']} not in: {reason}: check login_user, "
+                f"login_password and login_db"
+            )
         return Unreachable(f"{self._named()} does not answer: {reason}")
 
 

@@ -33,38 +33,82 @@ def plan(observed, wanted):
     _refuse_other_source(observed)
     if replica["status"] not in rds.SERVING:
         rds.is_available(replica)
-        return Plan((Step("settle", f"wait until {replica['id']} is available ({replica['status']} cannot be promoted)",
-                          replica["status"], "available", look_again=True),), {"status": "available"},
-                    returned={"endpoint": endpoint})
+        return Plan(
+            (
+                Step(
+                    "settle",
+                    f"wait until {replica['id']} is available ({replica['status']} cannot be promoted)",
+                    replica["status"],
+                    "available",
+                    look_again=True,
+                ),
+            ),
+            {"status": "available"},
+            returned={"endpoint": endpoint},
+        )
     mode, loss, notes = _gate(observed, wanted)
     unfenced = mode == "failover"
     steps = []
     if mode == "switchover":
-        steps.append(Step("fence", f"fence {source['id']}: read-only, and end its sessions", "takes writes", "read-only"))
+        steps.append(
+            Step("fence", f"fence {source['id']}: read-only, and end its sessions", "takes writes", "read-only")
+        )
         by = "drain" if isinstance(observed["replica_facts"], dict) else "drain_by_metric"
-        steps.append(Step(by, f"let {replica['id']} replay everything that {source['id']} has written", "behind", "lag 0"))
+        steps.append(
+            Step(by, f"let {replica['id']} replay everything that {source['id']} has written", "behind", "lag 0")
+        )
     else:
         steps += _quarantine(observed, wanted)
     source_arn = replica["source"]
     steps += [
-        Step("mark", f"note on {replica['id']} what it is promoted from", None, source_arn,
-             {"arn": replica["arn"], "source_arn": source_arn}),
-        Step("promote", f"promote {replica['id']}, backups kept {wanted['backup_retention_days']} days", "replica", "primary",
-             {"retention": wanted["backup_retention_days"]}),
-        Step("await_promotion", f"wait until {replica['id']} is no replica any more"
-             + (", available and takes a write" if wanted["write_probe"] else " and available"), "modifying", "available"),
+        Step(
+            "mark",
+            f"note on {replica['id']} what it is promoted from",
+            None,
+            source_arn,
+            {"arn": replica["arn"], "source_arn": source_arn},
+        ),
+        Step(
+            "promote",
+            f"promote {replica['id']}, backups kept {wanted['backup_retention_days']} days",
+            "replica",
+            "primary",
+            {"retention": wanted["backup_retention_days"]},
+        ),
+        Step(
+            "await_promotion",
+            f"wait until {replica['id']} is no replica any more"
+            + (", available and takes a write" if wanted["write_probe"] else " and available"),
+            "modifying",
+            "available",
+        ),
     ]
     if mode == "switchover":
         steps += _quarantine(observed, wanted)
     steps += _adjust(observed, wanted)
-    siblings = [other for other in source["replicas"] if not rds.same_instance(other, replica)] if isinstance(source, dict) else []
+    siblings = (
+        [other for other in source["replicas"] if not rds.same_instance(other, replica)]
+        if isinstance(source, dict)
+        else []
+    )
     if siblings:
         notes.append(f"{', '.join(siblings)} will go on following {source['id']}: re-create them from {replica['id']}")
-    notes.append("a promotion cannot be undone: the way back is sre.runbooks.rds_recreate_replica, then this verb the other way")
+    notes.append(
+        "a promotion cannot be undone: the way back is sre.runbooks.rds_recreate_replica, then this verb the other way"
+    )
     primary = "fenced" if mode == "switchover" else "does not answer"
-    return Plan(tuple(steps), {"role": "primary", "status": "available", "source": None, "primary": primary,
-                               "backup_retention_days": wanted["backup_retention_days"]}, tuple(notes),
-                {"mode": mode, "unfenced": unfenced, "possible_loss_seconds": loss, "endpoint": endpoint})
+    return Plan(
+        tuple(steps),
+        {
+            "role": "primary",
+            "status": "available",
+            "source": None,
+            "primary": primary,
+            "backup_retention_days": wanted["backup_retention_days"],
+        },
+        tuple(notes),
+        {"mode": mode, "unfenced": unfenced, "possible_loss_seconds": loss, "endpoint": endpoint},
+    )
 
 
 def _refuse_other_source(observed):
@@ -72,8 +116,10 @@ def _refuse_other_source(observed):
     follows = replica["source"].rpartition(":")[2]
     same = rds.same_instance(replica["source"], source) if isinstance(source, dict) else follows == ids["source"]
     if not same:
-        raise Refusal(f"{replica['id']} is a replica of {follows}, not of {ids['source']}: nothing was changed; check "
-                      f"db_instance of this host and of its peer in the inventory")
+        raise Refusal(
+            f"{replica['id']} is a replica of {follows}, not of {ids['source']}: nothing was changed; check "
+            f"db_instance of this host and of its peer in the inventory"
+        )
 
 
 def _gate(observed, wanted):
@@ -84,16 +130,22 @@ def _gate(observed, wanted):
         if isinstance(facts, Exception) and not isinstance(facts, Unreachable):
             raise Refusal(f"{facts}; nothing was changed")
     if isinstance(replica_facts, Unreachable) and wanted["write_probe"]:
-        raise Refusal(f"{replica['id']} cannot be asked whether it takes writes ({replica_facts}): give login_user and a way "
-                      f"to it, or set write_probe: false; nothing was changed")
+        raise Refusal(
+            f"{replica['id']} cannot be asked whether it takes writes ({replica_facts}): give login_user and a way "
+            f"to it, or set write_probe: false; nothing was changed"
+        )
     if isinstance(source_facts, dict) and not source_facts["in_recovery"]:
         lag = replication_lag(_facts(replica_facts), source_facts, observed["lag_metric"], observed["now"])
         if lag.seconds is None:
-            raise Refusal(f"the lag of {replica['id']} is unknown ({lag.why}) while {ids['source']} answers: repair replication "
-                          f"first; nothing was changed")
+            raise Refusal(
+                f"the lag of {replica['id']} is unknown ({lag.why}) while {ids['source']} answers: repair replication "
+                f"first; nothing was changed"
+            )
         if lag.seconds > wanted["max_lag_seconds"]:
-            raise Refusal(f"{replica['id']} is {lag.seconds:.0f} s behind {ids['source']} (limit {wanted['max_lag_seconds']:.0f} s): "
-                          f"writers would be stopped that long; wait, or raise max_lag_seconds; nothing was changed")
+            raise Refusal(
+                f"{replica['id']} is {lag.seconds:.0f} s behind {ids['source']} (limit {wanted['max_lag_seconds']:.0f} s): "
+                f"writers would be stopped that long; wait, or raise max_lag_seconds; nothing was changed"
+            )
         return "switchover", 0.0, []
     if isinstance(source_facts, dict):
         raise Refusal(f"{ids['source']} is itself in recovery: it is not the primary; nothing was changed")
@@ -106,18 +158,27 @@ def _gate_failover(observed, wanted):
     loss = possible_loss(_facts(observed["replica_facts"]), observed["lag_metric"], seen, observed["now"])
     silent = f"the primary {ids['source']} does not answer ({observed['source_facts']})"
     accepted = wanted["accept_data_loss_seconds"]
-    notes = [f"UNFENCED: {ids['source']} does not answer and may still take writes when it comes back: run this again then, "
-             f"or db_reprotect"]
+    notes = [
+        f"UNFENCED: {ids['source']} does not answer and may still take writes when it comes back: run this again then, "
+        f"or db_reprotect"
+    ]
     if loss.seconds is None:
         if not wanted["accept_unknown_loss"]:
-            raise Refusal(f"{silent} and nothing tells how far {replica['id']} is behind ({loss.why}): "
-                          f"accept that with -e accept_unknown_loss=true; nothing was changed")
+            raise Refusal(
+                f"{silent} and nothing tells how far {replica['id']} is behind ({loss.why}): "
+                f"accept that with -e accept_unknown_loss=true; nothing was changed"
+            )
         return "failover", None, [*notes, "override accept_unknown_loss: the loss has no known bound"]
     if loss.seconds > accepted:
-        raise Refusal(f"{silent}: at most {loss.seconds:.0f} s of acknowledged writes would be lost ({loss.why}), accepted are "
-                      f"{accepted:.0f} s: accept more with -e accept_data_loss_seconds={int(loss.seconds) + 30}; nothing was changed")
-    return "failover", round(loss.seconds, 1), [
-        *notes, f"accepted a loss of up to {accepted:.0f} s; at most {loss.seconds:.0f} s are lost ({loss.why})"]
+        raise Refusal(
+            f"{silent}: at most {loss.seconds:.0f} s of acknowledged writes would be lost ({loss.why}), accepted are "
+            f"{accepted:.0f} s: accept more with -e accept_data_loss_seconds={int(loss.seconds) + 30}; nothing was changed"
+        )
+    return (
+        "failover",
+        round(loss.seconds, 1),
+        [*notes, f"accepted a loss of up to {accepted:.0f} s; at most {loss.seconds:.0f} s are lost ({loss.why})"],
+    )
 
 
 def _finish(observed, wanted, endpoint):
@@ -125,13 +186,21 @@ def _finish(observed, wanted, endpoint):
     replica, source, ids = observed["replica"], observed["source"], observed["ids"]
     facts, source_facts = observed["replica_facts"], observed["source_facts"]
     came_from = (replica["promoted_from"] or "").rpartition(":")[2]
-    if isinstance(source, dict) and source["promoted_from"] and source["promoted_at"] > replica["promoted_at"] \
-            and rds.same_instance(source["promoted_from"], replica):
-        raise Refusal(f"{source['id']} was itself promoted from {replica['id']} and is the primary now: run "
-                      f"playbooks/db_reprotect.yml first to make {replica['id']} its replica; nothing was changed")
+    if (
+        isinstance(source, dict)
+        and source["promoted_from"]
+        and source["promoted_at"] > replica["promoted_at"]
+        and rds.same_instance(source["promoted_from"], replica)
+    ):
+        raise Refusal(
+            f"{source['id']} was itself promoted from {replica['id']} and is the primary now: run "
+            f"playbooks/db_reprotect.yml first to make {replica['id']} its replica; nothing was changed"
+        )
     if came_from != ids["source"] and not observed["was_promoted"] and not wanted["accept_standalone"]:
-        raise Refusal(f"{replica['id']} is not a replica, and nothing says that it was promoted from {ids['source']}: check "
-                      f"db_instance in the inventory, or take it as it is with -e accept_standalone=true; nothing was changed")
+        raise Refusal(
+            f"{replica['id']} is not a replica, and nothing says that it was promoted from {ids['source']}: check "
+            f"db_instance in the inventory, or take it as it is with -e accept_standalone=true; nothing was changed"
+        )
     steps, notes = [], []
     if replica["status"] not in rds.SERVING:
         rds.is_available(replica)
@@ -140,7 +209,14 @@ def _finish(observed, wanted, endpoint):
         steps.append(Step("open_for_writes", f"let {replica['id']} take writes", "read-only", "writable"))
     alive = isinstance(source_facts, dict) and not source_facts["in_recovery"]
     if alive and not source_facts["read_only"]:
-        steps.append(Step("fence", f"fence {source['id']}, which is back: read-only, and end its sessions", "takes writes", "read-only"))
+        steps.append(
+            Step(
+                "fence",
+                f"fence {source['id']}, which is back: read-only, and end its sessions",
+                "takes writes",
+                "read-only",
+            )
+        )
     fenced = isinstance(source_facts, dict) or source is None or (isinstance(source, dict) and source["fenced"])
     if not rds.same_instance(source["source"], replica) if isinstance(source, dict) else False:
         steps += _quarantine(observed, wanted)
@@ -150,15 +226,27 @@ def _finish(observed, wanted, endpoint):
     after = {"role": "primary", "status": "available", "source": None}
     if alive:
         after["primary"] = "fenced"
-    return Plan(tuple(steps), after, tuple(notes),
-                {"mode": "done", "unfenced": not fenced, "possible_loss_seconds": None, "endpoint": endpoint})
+    return Plan(
+        tuple(steps),
+        after,
+        tuple(notes),
+        {"mode": "done", "unfenced": not fenced, "possible_loss_seconds": None, "endpoint": endpoint},
+    )
 
 
 def _quarantine(observed, wanted):
     source, groups = observed["source"], wanted["fence_security_groups"]
     if not groups or observed["quarantined"] or not isinstance(source, dict) or source["status"] not in rds.SERVING:
         return []
-    return [Step("quarantine", f"let nothing new connect to {source['id']}", source["security_groups"], groups, {"groups": groups})]
+    return [
+        Step(
+            "quarantine",
+            f"let nothing new connect to {source['id']}",
+            source["security_groups"],
+            groups,
+            {"groups": groups},
+        )
+    ]
 
 
 def _adjust(observed, wanted):

@@ -13,9 +13,24 @@ from .errors import Refusal, Stop
 
 # An instance in one of these comes to "available" by itself; in one of the others a person must look.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
-PASSING = ("backing-up", "configuring-enhanced-monitoring", "configuring-iam-database-auth", "configuring-log-exports",
-           "creating", "maintenance", "modifying", "moving-to-vpc", "rebooting", "renaming", "resetting-master-credentials",
-           "starting", "storage-config-upgrade", "storage-initialization", "storage-optimization", "upgrading")
+PASSING = (
+    "backing-up",
+    "configuring-enhanced-monitoring",
+    "configuring-iam-database-auth",
+    "configuring-log-exports",
+    "creating",
+    "maintenance",
+    "modifying",
+    "moving-to-vpc",
+    "rebooting",
+    "renaming",
+    "resetting-master-credentials",
+    "starting",
+    "storage-config-upgrade",
+    "storage-initialization",
+    "storage-optimization",
+    "upgrading",
+)
 # States in which an instance serves and can be modified.
 SERVING = ("available", "storage-optimization", "storage-initialization")
 # Written on an instance just before it is promoted: which instance it replaces, and when. They tell a promotion of ours
@@ -42,19 +57,25 @@ def instance(raw):
     endpoint = raw.get("Endpoint") or {}
     pending = raw.get("PendingModifiedValues") or {}
     return {
-        "id": raw["DBInstanceIdentifier"], "arn": raw["DBInstanceArn"], "status": raw["DBInstanceStatus"],
+        "id": raw["DBInstanceIdentifier"],
+        "arn": raw["DBInstanceArn"],
+        "status": raw["DBInstanceStatus"],
         "source": raw.get("ReadReplicaSourceDBInstanceIdentifier") or None,
         "replicas": list(raw.get("ReadReplicaDBInstanceIdentifiers", [])),
-        "host": endpoint.get("Address"), "port": endpoint.get("Port"),
+        "host": endpoint.get("Address"),
+        "port": endpoint.get("Port"),
         "backup_window": raw.get("PreferredBackupWindow"),
         "backup_retention": pending.get("BackupRetentionPeriod", raw.get("BackupRetentionPeriod", 0)),
-        "multi_az": pending.get("MultiAZ", raw.get("MultiAZ", False)), "instance_class": raw.get("DBInstanceClass"),
+        "multi_az": pending.get("MultiAZ", raw.get("MultiAZ", False)),
+        "instance_class": raw.get("DBInstanceClass"),
         "security_groups": sorted(group["VpcSecurityGroupId"] for group in raw.get("VpcSecurityGroups", [])),
         "subnet_group": (raw.get("DBSubnetGroup") or {}).get("DBSubnetGroupName"),
         "parameter_group": next((group["DBParameterGroupName"] for group in raw.get("DBParameterGroups", [])), None),
-        "public": raw.get("PubliclyAccessible", False), "kms_key": raw.get("KmsKeyId"),
+        "public": raw.get("PubliclyAccessible", False),
+        "kms_key": raw.get("KmsKeyId"),
         "deletion_protection": raw.get("DeletionProtection", False),
-        "promoted_from": tags.get(PROMOTED_FROM), "promoted_at": float(tags.get(PROMOTED_AT, 0)),
+        "promoted_from": tags.get(PROMOTED_FROM),
+        "promoted_at": float(tags.get(PROMOTED_AT, 0)),
         "fenced": FENCED_AT in tags,
         "tags": {key: value for key, value in tags.items() if key not in (PROMOTED_FROM, PROMOTED_AT, FENCED_AT)},
     }
@@ -76,24 +97,43 @@ def is_available(seen):
 
 def metric(aws, name, instance_id, region, minutes=15):
     """[(time, value)] of an AWS/RDS metric of an instance, oldest first; times in seconds since the epoch."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     answer = aws.read(
-        "cloudwatch", "get_metric_statistics", region=region, Namespace="AWS/RDS", MetricName=name,
-        Dimensions=[{"Name": "DBInstanceIdentifier", "Value": instance_id}], Period=60, Statistics=["Minimum", "Maximum"],
-        StartTime=now - datetime.timedelta(minutes=minutes), EndTime=now + datetime.timedelta(minutes=1))
+        "cloudwatch",
+        "get_metric_statistics",
+        region=region,
+        Namespace="AWS/RDS",
+        MetricName=name,
+        Dimensions=[{"Name": "DBInstanceIdentifier", "Value": instance_id}],
+        Period=60,
+        Statistics=["Minimum", "Maximum"],
+        StartTime=now - datetime.timedelta(minutes=minutes),
+        EndTime=now + datetime.timedelta(minutes=1),
+    )
     # -1 means broken: within one period a single -1 must not be hidden by the maximum.
-    return sorted((point["Timestamp"].timestamp(), -1.0 if point["Minimum"] < 0 else point["Maximum"])
-                  for point in answer.get("Datapoints", []))
+    return sorted(
+        (point["Timestamp"].timestamp(), -1.0 if point["Minimum"] < 0 else point["Maximum"])
+        for point in answer.get("Datapoints", [])
+    )
 
 
 def not_found(aws, instance_id, region):
     """The refusal for an instance that is not there, with those that are."""
-    there = sorted(raw["DBInstanceIdentifier"] for raw in aws.read("rds", "describe_db_instances", region=region)["DBInstances"])
-    return Refusal(f"there is no RDS instance {instance_id} in {region} (there are: {', '.join(there) or 'none'}): "
-                   f"check db_instance and aws_region of this host in the inventory")
+    there = sorted(
+        raw["DBInstanceIdentifier"] for raw in aws.read("rds", "describe_db_instances", region=region)["DBInstances"]
+    )
+    return Refusal(
+        f"there is no RDS instance {instance_id} in {region} (there are: {', '.join(there) or 'none'}): "
+        f"check db_instance and aws_region of this host in the inventory"
+    )
 
 
 def mark(aws, arn, region, tags):
     """Write tags on an instance; sending them twice is harmless, so a lost answer needs no second look."""
-    aws.change("rds", "add_tags_to_resource", region=region, ResourceName=arn,
-               Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+    aws.change(
+        "rds",
+        "add_tags_to_resource",
+        region=region,
+        ResourceName=arn,
+        Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+    )

@@ -17,7 +17,12 @@ FOLDER_VARIABLE = "SRE_RUNBOOKS_RECORD"
 # What looks like a secret, whatever key it stands under. no_log already removed what modules know to be secret.
 _SECRETS = (
     (re.compile(r"(://[^/\s:@]+:)[^@\s/]+(@)"), r"\1***\2"),
-    (re.compile(r"(?i)\b((?:[\w-]*(?:password|passwd|secret|token|api[_-]?key))[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"), r"\1***"),
+    (
+        re.compile(
+            r"(?i)\b((?:[\w-]*(?:password|passwd|secret|token|api[_-]?key))[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"
+        ),
+        r"\1***",
+    ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "***"),
 )
@@ -37,7 +42,7 @@ def masked(value):
 
 def now():
     """UTC, to the millisecond, as it stands in every record."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def append(folder, **event):

@@ -27,36 +27,52 @@ def plan(observed, wanted):
     """
     old, source, ids = observed["old"], observed["source"], observed["ids"]
     if source["source"] is not None:
-        raise Refusal(f"{source['id']} is itself a replica (of {source['source'].rpartition(':')[2]}): promote it first with "
-                      f"playbooks/db_failover.yml; nothing was changed")
+        raise Refusal(
+            f"{source['id']} is itself a replica (of {source['source'].rpartition(':')[2]}): promote it first with "
+            f"playbooks/db_failover.yml; nothing was changed"
+        )
     steps, notes = [], []
     if old is None:
         steps.append(_create(observed, wanted))
     elif old["status"] == "renaming":
-        steps.append(Step("await_renamed", f"wait until {old['id']} is renamed", "renaming", "renamed", look_again=True))
+        steps.append(
+            Step("await_renamed", f"wait until {old['id']} is renamed", "renaming", "renamed", look_again=True)
+        )
     elif rds.same_instance(old["source"], source):
         if old["status"] not in rds.SERVING:
             rds.is_available(old)
             steps.append(Step("settle", f"wait until {old['id']} is available", old["status"], "available"))
     elif old["source"] is not None:
-        raise Refusal(f"{old['id']} is a replica of {old['source'].rpartition(':')[2]}, not of {source['id']}: nothing was changed")
+        raise Refusal(
+            f"{old['id']} is a replica of {old['source'].rpartition(':')[2]}, not of {source['id']}: nothing was changed"
+        )
     else:
         steps += _retire(observed, wanted)
         steps.append(_create(observed, wanted))
     if steps or observed["lag"] is None or observed["lag"] > wanted["max_lag_seconds"]:
-        steps.append(Step("catch_up", f"wait until {ids['old']} follows {source['id']} within {wanted['max_lag_seconds']:.0f} s",
-                          observed["lag"], "following"))
+        steps.append(
+            Step(
+                "catch_up",
+                f"wait until {ids['old']} follows {source['id']} within {wanted['max_lag_seconds']:.0f} s",
+                observed["lag"],
+                "following",
+            )
+        )
     kept = [instance["id"] for instance in observed["retired"]]
     if kept:
-        notes.append(f"{', '.join(kept)} still holds what was never replicated: compare, then delete it by hand; it costs until then")
+        notes.append(
+            f"{', '.join(kept)} still holds what was never replicated: compare, then delete it by hand; it costs until then"
+        )
     return Plan(tuple(steps), {"source": source["arn"], "status": "available"}, tuple(notes))
 
 
 def _retire(observed, wanted):
     old, source = observed["old"], observed["source"]
     if not rds.same_instance(source["promoted_from"], old) and not wanted["accept_standalone"]:
-        raise Refusal(f"nothing says that {source['id']} was promoted from {old['id']}: {old['id']} may hold the only copy of its "
-                      f"data; if it is the old primary all the same, say -e accept_standalone=true; nothing was changed")
+        raise Refusal(
+            f"nothing says that {source['id']} was promoted from {old['id']}: {old['id']} may hold the only copy of its "
+            f"data; if it is the old primary all the same, say -e accept_standalone=true; nothing was changed"
+        )
     if old["status"] not in rds.SERVING and old["status"] in rds.PASSING:
         return [Step("settle", f"wait until {old['id']} is available", old["status"], "available", look_again=True)]
     steps = []
@@ -74,8 +90,12 @@ def _create(observed, wanted):
     retired = sorted(observed["retired"], key=lambda instance: instance["id"])
     standing = observed["old"] if observed["old"] and observed["old"]["source"] is None else None
     model = standing or (retired[-1] if retired else None)
-    settings = {"DBInstanceIdentifier": ids["old"], "SourceDBInstanceIdentifier": source["arn"], "SourceRegion": ids["source_region"],
-                "DBInstanceClass": (model or source)["instance_class"]}
+    settings = {
+        "DBInstanceIdentifier": ids["old"],
+        "SourceDBInstanceIdentifier": source["arn"],
+        "SourceRegion": ids["source_region"],
+        "DBInstanceClass": (model or source)["instance_class"],
+    }
     groups = wanted["security_groups"]
     if groups:
         settings["VpcSecurityGroupIds"] = groups
@@ -87,4 +107,10 @@ def _create(observed, wanted):
                 settings[name] = model[key]
         if not groups:
             settings["VpcSecurityGroupIds"] = model["security_groups"]
-    return Step("create_replica", f"create {ids['old']} as a replica of {source['id']}", None, source["arn"], {"settings": settings})
+    return Step(
+        "create_replica",
+        f"create {ids['old']} as a replica of {source['id']}",
+        None,
+        source["arn"],
+        {"settings": settings},
+    )

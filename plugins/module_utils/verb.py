@@ -35,10 +35,16 @@ LOST_ANSWER_TRIES = 3
 
 COMMON_ARGUMENTS = dict(
     wait_timeout=dict(type="int", default=1800),
-    lease=dict(type="dict", options=dict(
-        name=dict(type="str", required=True), table=dict(type="str", required=True),
-        region=dict(type="str", required=True), ttl=dict(type="int", default=60),
-        token=dict(type="int", required=True, no_log=False))),
+    lease=dict(
+        type="dict",
+        options=dict(
+            name=dict(type="str", required=True),
+            table=dict(type="str", required=True),
+            region=dict(type="str", required=True),
+            ttl=dict(type="int", default=60),
+            token=dict(type="int", required=True, no_log=False),
+        ),
+    ),
 )
 
 
@@ -114,8 +120,9 @@ class Verb:
 
     def wait(self, look, done, what, usual=None, state=str):
         """`wait_until` with this verb's deadline and lease; adds to waited_seconds."""
-        seen, seconds = waiting.wait_until(look, done, what, self.params["wait_timeout"], usual=usual,
-                                           tick=self.keep_lease, state=state)
+        seen, seconds = waiting.wait_until(
+            look, done, what, self.params["wait_timeout"], usual=usual, tick=self.keep_lease, state=state
+        )
         self.waited_seconds += seconds
         return seen
 
@@ -146,8 +153,16 @@ def run(module, verb_class):
         module.fail_json(**_failure(verb, explain(error), before, done, plan))
     steps = [step.shown() for step in (plan.steps if module.check_mode else done)]
     module.exit_json(
-        changed=verb.is_change(steps), before=before, after=after, steps=steps, undo=verb.undo(before, steps),
-        notes=list(plan.notes), waited_seconds=round(verb.waited_seconds, 2), diff=_diff(before, after, steps), **dict(plan.returned, **verb.returned()))
+        changed=verb.is_change(steps),
+        before=before,
+        after=after,
+        steps=steps,
+        undo=verb.undo(before, steps),
+        notes=list(plan.notes),
+        waited_seconds=round(verb.waited_seconds, 2),
+        diff=_diff(before, after, steps),
+        **dict(plan.returned, **verb.returned()),
+    )
 
 
 def _apply(verb, plan, done):
@@ -162,8 +177,10 @@ def _apply(verb, plan, done):
         except LostAnswer as error:
             lost += 1
             if lost > LOST_ANSWER_TRIES:
-                raise Stop(f"{error}; looked again {LOST_ANSWER_TRIES} times and it is not applied: "
-                           f"run the same command again when the API answers") from error
+                raise Stop(
+                    f"{error}; looked again {LOST_ANSWER_TRIES} times and it is not applied: "
+                    f"run the same command again when the API answers"
+                ) from error
             waiting.say(f"no answer ({step.what}); looking whether it was applied")
             time.sleep(0.2 * lost)
             plan = verb.plan(verb.observe(), verb.params)
@@ -176,17 +193,29 @@ def _apply(verb, plan, done):
             plan = verb.plan(verb.observe(), verb.params)
             steps = list(plan.steps)
     # What the first look found (what may be lost, what was overridden) stays true however often we looked since.
-    return Plan(plan.steps, plan.after, tuple(dict.fromkeys(first.notes + plan.notes)), dict(plan.returned, **first.returned))
+    return Plan(
+        plan.steps, plan.after, tuple(dict.fromkeys(first.notes + plan.notes)), dict(plan.returned, **first.returned)
+    )
 
 
 def _failure(verb, message, before, done, plan):
     if done:
-        message = f"{message}. Done so far: {'; '.join(step.what for step in done)}. The same command again goes on from here"
+        message = (
+            f"{message}. Done so far: {'; '.join(step.what for step in done)}. The same command again goes on from here"
+        )
     if not done:
         return dict(msg=message)  # nothing happened: the sentence is all there is to read
     shown = [step.shown() for step in done]
-    return dict(msg=message, before=before, steps=shown, undo=verb.undo(before, shown), changed=verb.is_change(shown),
-                notes=list(plan.notes), waited_seconds=round(verb.waited_seconds, 2), **dict(plan.returned, **verb.returned()))
+    return dict(
+        msg=message,
+        before=before,
+        steps=shown,
+        undo=verb.undo(before, shown),
+        changed=verb.is_change(shown),
+        notes=list(plan.notes),
+        waited_seconds=round(verb.waited_seconds, 2),
+        **dict(plan.returned, **verb.returned()),
+    )
 
 
 def _diff(before, after, steps):

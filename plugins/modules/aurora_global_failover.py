@@ -129,26 +129,46 @@ class AuroraGlobalFailover(Verb):
     plan = staticmethod(plan)
 
     def observe(self):
-        return observe(self.aws, self.params["global_cluster"], self.params["target_cluster"], self.aws.region, time.time())
+        return observe(
+            self.aws, self.params["global_cluster"], self.params["target_cluster"], self.aws.region, time.time()
+        )
 
     def switchover(self, target):
-        self.aws.change("rds", "switchover_global_cluster", GlobalClusterIdentifier=self.params["global_cluster"],
-                        TargetDbClusterIdentifier=target)
+        self.aws.change(
+            "rds",
+            "switchover_global_cluster",
+            GlobalClusterIdentifier=self.params["global_cluster"],
+            TargetDbClusterIdentifier=target,
+        )
 
     def failover(self, target):
-        self.aws.change("rds", "failover_global_cluster", GlobalClusterIdentifier=self.params["global_cluster"],
-                        TargetDbClusterIdentifier=target, AllowDataLoss=True)
+        self.aws.change(
+            "rds",
+            "failover_global_cluster",
+            GlobalClusterIdentifier=self.params["global_cluster"],
+            TargetDbClusterIdentifier=target,
+            AllowDataLoss=True,
+        )
 
     def await_writer(self, target):
-        self.wait(self.observe, lambda seen: writer_of(seen["members"]) == target and not seen["moving"],
-                  f"{target.rpartition(':')[2]} writes", usual=USUAL, state=lambda seen: seen["status"])
+        self.wait(
+            self.observe,
+            lambda seen: writer_of(seen["members"]) == target and not seen["moving"],
+            f"{target.rpartition(':')[2]} writes",
+            usual=USUAL,
+            state=lambda seen: seen["status"],
+        )
 
     def undo(self, before, done):
         if not any(step["do"] == "switchover" for step in done):
             return []
         region, cluster = before["writer"].split(":")[3], before["writer"].rpartition(":")[2]
-        return [{"verb": "sre.runbooks.aurora_global_failover", "args": {
-            "global_cluster": self.params["global_cluster"], "target_cluster": cluster, "region": region}}]
+        return [
+            {
+                "verb": "sre.runbooks.aurora_global_failover",
+                "args": {"global_cluster": self.params["global_cluster"], "target_cluster": cluster, "region": region},
+            }
+        ]
 
     def view(self, observed):
         return {"writer": writer_of(observed["members"]), "status": observed["status"]}

@@ -121,13 +121,24 @@ class IncidentLock(Verb):
     def __init__(self, module):
         super().__init__(module)
         given = self.params["lease"] or {}
-        self.target = Lease(self.aws, self.params["table"], self.params["name"], self.params["region"],
-                            self.params["ttl"], token=given.get("token"))
+        self.target = Lease(
+            self.aws,
+            self.params["table"],
+            self.params["name"],
+            self.params["region"],
+            self.params["ttl"],
+            token=given.get("token"),
+        )
         self._lease = None  # the lease is the target here, not a condition
 
     def observe(self):
-        return {"item": self.target.observe(), "me": identity(), "now": time.time(), "token": self.target.token,
-                "describe": self.target.lost_message}
+        return {
+            "item": self.target.observe(),
+            "me": identity(),
+            "now": time.time(),
+            "token": self.target.token,
+            "describe": self.target.lost_message,
+        }
 
     @staticmethod
     def plan(observed, wanted):
@@ -136,12 +147,19 @@ class IncidentLock(Verb):
         if wanted["state"] == "released":
             if not held or item["token"] != observed["token"]:
                 return Plan()
-            return Plan((Step("release", f"give the lease {wanted['name']} back", item["holder"], "free"),), {"holder": "free"})
+            return Plan(
+                (Step("release", f"give the lease {wanted['name']} back", item["holder"], "free"),), {"holder": "free"}
+            )
         if not wanted["force"] and not may_take(item, me, observed["now"]):
             raise Refusal(observed["describe"](item))
         note = (f"lease {wanted['name']} taken from {item['holder']} by force",) if held and wanted["force"] else ()
-        step = Step("take", f"take the lease {wanted['name']}", item["holder"] if held else "free", me["holder"],
-                    {"before": item, "now": observed["now"]})
+        step = Step(
+            "take",
+            f"take the lease {wanted['name']}",
+            item["holder"] if held else "free",
+            me["holder"],
+            {"before": item, "now": observed["now"]},
+        )
         return Plan((step,), {"holder": me["holder"], "token": (item["token"] if item else 0) + 1}, note)
 
     def take(self, before, now):
@@ -162,8 +180,15 @@ class IncidentLock(Verb):
     def returned(self):
         """The lease for the tasks that follow (in check mode there is none to keep)."""
         if self.params["state"] == "held" and not self.check_mode:
-            return {"lease": {"name": self.target.name, "table": self.target.table, "region": self.target.region,
-                              "ttl": self.target.ttl, "token": self.target.token}}
+            return {
+                "lease": {
+                    "name": self.target.name,
+                    "table": self.target.table,
+                    "region": self.target.region,
+                    "ttl": self.target.ttl,
+                    "token": self.target.token,
+                }
+            }
         return {"lease": None} if self.params["state"] == "held" else {}
 
     def is_change(self, steps):

@@ -192,7 +192,7 @@ waited_seconds:
 
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import rds, replica_lag
+from ansible_collections.sre.runbooks.plugins.module_utils import rds
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS, Database
@@ -235,19 +235,32 @@ class RdsPromoteReplica(Verb):
             source=lambda: attempt(lambda: rds.describe(self.aws, self.source_id, self.source_region), Unreachable),
             lag_metric=lambda: rds.metric(self.aws, "ReplicaLag", self.id, self.region),
             alive_metric=lambda: attempt(
-                lambda: rds.metric(self.aws, "DatabaseConnections", self.source_id, self.source_region), Unreachable))
+                lambda: rds.metric(self.aws, "DatabaseConnections", self.source_id, self.source_region), Unreachable
+            ),
+        )
         if seen["replica"] is None:
             raise rds.not_found(self.aws, self.id, self.region)
         source = seen["source"]
-        quarantined = isinstance(source, dict) and source["security_groups"] == sorted(self.params["fence_security_groups"])
+        quarantined = isinstance(source, dict) and source["security_groups"] == sorted(
+            self.params["fence_security_groups"]
+        )
         seen["quarantined"] = bool(self.params["fence_security_groups"]) and quarantined
-        seen.update(together(
-            replica_facts=lambda: self._facts(seen["replica"]),
-            source_facts=lambda: Unreachable("it is cut off by its security groups") if seen["quarantined"]
-            else self._facts(source)))
+        seen.update(
+            together(
+                replica_facts=lambda: self._facts(seen["replica"]),
+                source_facts=lambda: (
+                    Unreachable("it is cut off by its security groups") if seen["quarantined"] else self._facts(source)
+                ),
+            )
+        )
         seen["was_promoted"] = self._events_say_promoted(seen)
         seen["now"] = time.time()
-        seen["ids"] = {"replica": self.id, "source": self.source_id, "region": self.region, "source_region": self.source_region}
+        seen["ids"] = {
+            "replica": self.id,
+            "source": self.source_id,
+            "region": self.region,
+            "source_region": self.source_region,
+        }
         return seen
 
     def _database(self, instance):
@@ -256,7 +269,9 @@ class RdsPromoteReplica(Verb):
     def _facts(self, instance):
         """`Database.facts()`, or the reason why there are none (an exception, not raised)."""
         if not isinstance(instance, dict) or not instance["host"]:
-            return Unreachable("its region does not answer" if isinstance(instance, Unreachable) else "it has no endpoint")
+            return Unreachable(
+                "its region does not answer" if isinstance(instance, Unreachable) else "it has no endpoint"
+            )
         if not self.params["login_user"]:
             return Unreachable("no login_user given")
         return attempt(self._database(instance).facts, Stop)
@@ -265,8 +280,14 @@ class RdsPromoteReplica(Verb):
         """Asked only where the instance is no replica and carries no tag of ours: somebody promoted it by hand."""
         if seen["replica"]["source"] or seen["replica"]["promoted_from"]:
             return False
-        events = self.aws.read("rds", "describe_events", region=self.region, SourceIdentifier=self.id,
-                               SourceType="db-instance", Duration=14 * 24 * 60)
+        events = self.aws.read(
+            "rds",
+            "describe_events",
+            region=self.region,
+            SourceIdentifier=self.id,
+            SourceType="db-instance",
+            Duration=14 * 24 * 60,
+        )
         return any("promot" in event["Message"].lower() for event in events["Events"])
 
     # The steps, named as in the plan.
@@ -278,47 +299,88 @@ class RdsPromoteReplica(Verb):
 
     def drain(self):
         replica = self._database(rds.describe(self.aws, self.id, self.region))
-        self.wait(replica.facts, lambda seen: seen["lsn"] >= self.drain_to, f"{self.id} replays what is left", usual=2,
-                  state=lambda seen: f"{max(0, self.drain_to - seen['lsn'])} bytes to go")
+        self.wait(
+            replica.facts,
+            lambda seen: seen["lsn"] >= self.drain_to,
+            f"{self.id} replays what is left",
+            usual=2,
+            state=lambda seen: f"{max(0, self.drain_to - seen['lsn'])} bytes to go",
+        )
 
     def drain_by_metric(self):
         fenced_at = time.time()
-        self.wait(lambda: rds.metric(self.aws, "ReplicaLag", self.id, self.region),
-                  lambda seen: bool(seen) and seen[-1][0] > fenced_at and seen[-1][1] == 0,
-                  f"{self.id} reports ReplicaLag 0", usual=120, state=lambda seen: f"lag {seen[-1][1]:.0f} s" if seen else "no lag")
+        self.wait(
+            lambda: rds.metric(self.aws, "ReplicaLag", self.id, self.region),
+            lambda seen: bool(seen) and seen[-1][0] > fenced_at and seen[-1][1] == 0,
+            f"{self.id} reports ReplicaLag 0",
+            usual=120,
+            state=lambda seen: f"lag {seen[-1][1]:.0f} s" if seen else "no lag",
+        )
 
     def settle(self):
-        self.wait(lambda: rds.describe(self.aws, self.id, self.region), rds.is_available, f"{self.id} becomes available",
-                  usual=USUAL_PROMOTION, state=lambda seen: seen["status"])
+        self.wait(
+            lambda: rds.describe(self.aws, self.id, self.region),
+            rds.is_available,
+            f"{self.id} becomes available",
+            usual=USUAL_PROMOTION,
+            state=lambda seen: seen["status"],
+        )
 
     def quarantine(self, groups):
-        self.aws.change("rds", "modify_db_instance", region=self.source_region, DBInstanceIdentifier=self.source_id,
-                        VpcSecurityGroupIds=groups, ApplyImmediately=True)
+        self.aws.change(
+            "rds",
+            "modify_db_instance",
+            region=self.source_region,
+            DBInstanceIdentifier=self.source_id,
+            VpcSecurityGroupIds=groups,
+            ApplyImmediately=True,
+        )
 
     def mark(self, arn, source_arn):
         rds.mark(self.aws, arn, self.region, {rds.PROMOTED_FROM: source_arn, rds.PROMOTED_AT: f"{time.time():.0f}"})
 
     def promote(self, retention):
-        self.aws.change("rds", "promote_read_replica", region=self.region, DBInstanceIdentifier=self.id,
-                        BackupRetentionPeriod=retention)
+        self.aws.change(
+            "rds",
+            "promote_read_replica",
+            region=self.region,
+            DBInstanceIdentifier=self.id,
+            BackupRetentionPeriod=retention,
+        )
 
     def await_promotion(self):
         def promoted(seen):
             return rds.is_available(seen) and seen["source"] is None
 
-        seen = self.wait(lambda: rds.describe(self.aws, self.id, self.region), promoted, f"{self.id} is promoted",
-                         usual=USUAL_PROMOTION, state=lambda seen: seen["status"] + (", still a replica" if seen["source"] else ""))
+        seen = self.wait(
+            lambda: rds.describe(self.aws, self.id, self.region),
+            promoted,
+            f"{self.id} is promoted",
+            usual=USUAL_PROMOTION,
+            state=lambda seen: seen["status"] + (", still a replica" if seen["source"] else ""),
+        )
         if self.params["write_probe"]:
             self.open_for_writes(seen)
 
     def open_for_writes(self, instance=None):
         database = self._database(instance or rds.describe(self.aws, self.id, self.region))
-        self.wait(lambda: database.unfence() or database.write_probe(), bool, f"{self.id} takes writes", usual=1,
-                  state=lambda seen: "writable" if seen else "read-only")
+        self.wait(
+            lambda: database.unfence() or database.write_probe(),
+            bool,
+            f"{self.id} takes writes",
+            usual=1,
+            state=lambda seen: "writable" if seen else "read-only",
+        )
 
     def adjust(self, settings):
-        self.aws.change("rds", "modify_db_instance", region=self.region, DBInstanceIdentifier=self.id,
-                        ApplyImmediately=True, **settings)
+        self.aws.change(
+            "rds",
+            "modify_db_instance",
+            region=self.region,
+            DBInstanceIdentifier=self.id,
+            ApplyImmediately=True,
+            **settings,
+        )
 
     def view(self, observed):
         replica, source, facts = observed["replica"], observed["source"], observed["source_facts"]
@@ -329,8 +391,13 @@ class RdsPromoteReplica(Verb):
             primary = "a replica" if facts["in_recovery"] else "answers"
         elif source is None:
             primary = "gone"
-        return {"role": "replica" if replica["source"] else "primary", "status": replica["status"],
-                "source": replica["source"], "primary": primary, "backup_retention_days": replica["backup_retention"]}
+        return {
+            "role": "replica" if replica["source"] else "primary",
+            "status": replica["status"],
+            "source": replica["source"],
+            "primary": primary,
+            "backup_retention_days": replica["backup_retention"],
+        }
 
 
 def main():

@@ -158,7 +158,8 @@ class RdsRecreateReplica(Verb):
         seen = together(
             here=lambda: self.aws.read("rds", "describe_db_instances", region=self.region),
             source=lambda: rds.describe(self.aws, self.source_id, self.source_region),
-            metric=lambda: rds.metric(self.aws, "ReplicaLag", self.id, self.region))
+            metric=lambda: rds.metric(self.aws, "ReplicaLag", self.id, self.region),
+        )
         if seen["source"] is None:
             raise rds.not_found(self.aws, self.source_id, self.source_region)
         here = [rds.instance(raw) for raw in seen["here"]["DBInstances"]]
@@ -166,10 +167,18 @@ class RdsRecreateReplica(Verb):
         facts = self._facts(old)
         lag = None
         if old is not None and old["source"]:
-            lag = replica_lag.replication_lag(*self._both_facts(facts, seen["source"]), seen["metric"], time.time()).seconds
-        return {"old": old, "source": seen["source"], "old_facts": facts, "lag": lag, "now": time.time(),
-                "retired": [instance for instance in here if instance["id"].startswith(f"{self.id}-retired-")],
-                "ids": {"old": self.id, "source": self.source_id, "source_region": self.source_region}}
+            lag = replica_lag.replication_lag(
+                *self._both_facts(facts, seen["source"]), seen["metric"], time.time()
+            ).seconds
+        return {
+            "old": old,
+            "source": seen["source"],
+            "old_facts": facts,
+            "lag": lag,
+            "now": time.time(),
+            "retired": [instance for instance in here if instance["id"].startswith(f"{self.id}-retired-")],
+            "ids": {"old": self.id, "source": self.source_id, "source_region": self.source_region},
+        }
 
     def _facts(self, instance):
         if instance is None or not instance["host"] or not self.params["login_user"]:
@@ -188,27 +197,47 @@ class RdsRecreateReplica(Verb):
         Database(old["host"], old["port"], self.params).fence()
 
     def rename(self, name):
-        self.aws.change("rds", "modify_db_instance", region=self.region, DBInstanceIdentifier=self.id,
-                        NewDBInstanceIdentifier=name, ApplyImmediately=True)
+        self.aws.change(
+            "rds",
+            "modify_db_instance",
+            region=self.region,
+            DBInstanceIdentifier=self.id,
+            NewDBInstanceIdentifier=name,
+            ApplyImmediately=True,
+        )
         self.await_renamed()
 
     def await_renamed(self):
-        self.wait(lambda: rds.describe(self.aws, self.id, self.region), lambda seen: seen is None,
-                  f"the name {self.id} becomes free", usual=240, state=lambda seen: seen["status"] if seen else "free")
+        self.wait(
+            lambda: rds.describe(self.aws, self.id, self.region),
+            lambda seen: seen is None,
+            f"the name {self.id} becomes free",
+            usual=240,
+            state=lambda seen: seen["status"] if seen else "free",
+        )
 
     def create_replica(self, settings):
         self.aws.change("rds", "create_db_instance_read_replica", region=self.region, **settings)
         self.settle()
 
     def settle(self):
-        self.wait(lambda: rds.describe(self.aws, self.id, self.region), rds.is_available, f"{self.id} becomes available",
-                  usual=USUAL_CREATION, state=lambda seen: seen["status"])
+        self.wait(
+            lambda: rds.describe(self.aws, self.id, self.region),
+            rds.is_available,
+            f"{self.id} becomes available",
+            usual=USUAL_CREATION,
+            state=lambda seen: seen["status"],
+        )
 
     def catch_up(self):
         limit = self.params["max_lag_seconds"]
-        self.wait(lambda: self.observe()["lag"], lambda lag: lag is not None and lag <= limit,
-                  f"{self.id} follows {self.source_id}", usual=60,
-                  state=lambda lag: "not yet" if lag is None else f"{lag:.0f} s behind")
+        self.wait(
+            lambda: self.observe()["lag"],
+            lambda lag: lag is not None and lag <= limit,
+            f"{self.id} follows {self.source_id}",
+            usual=60,
+            state=lambda lag: "not yet" if lag is None else f"{lag:.0f} s behind",
+        )
 
     def is_change(self, steps):
         return any(step["do"] not in ("settle", "await_renamed", "catch_up") for step in steps)

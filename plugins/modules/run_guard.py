@@ -99,8 +99,10 @@ class RunGuard(Verb):
 
     def observe(self):
         # Before the first call: with a placeholder for a region there is no endpoint to ask.
-        refuse_placeholders(dict(self.params["settings"], aws_account_id=self.params["account_id"], aws_region=self.aws.region),
-                            self.params["environment_name"])
+        refuse_placeholders(
+            dict(self.params["settings"], aws_account_id=self.params["account_id"], aws_region=self.aws.region),
+            self.params["environment_name"],
+        )
         caller = self.aws.read("sts", "get_caller_identity")
         return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
 

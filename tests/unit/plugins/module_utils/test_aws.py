@@ -10,6 +10,7 @@ import http.server
 import threading
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils import aws as plumbing
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
 
@@ -58,7 +59,9 @@ def endpoint(monkeypatch):
     server.server_close()
 
 
-@pytest.mark.parametrize("first", [error(400, "Throttling"), error(400, "ThrottlingException"), error(503, "SlowDown"), None])
+@pytest.mark.parametrize(
+    "first", [error(400, "Throttling"), error(400, "ThrottlingException"), error(503, "SlowDown"), None]
+)
 def test_read_is_repeated(endpoint, first):
     aws, answers, seen = endpoint
     answers += [first, GOOD]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils import lease
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LeaseLost, LostAnswer
 

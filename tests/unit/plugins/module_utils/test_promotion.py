@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.promotion import plan
 
@@ -46,7 +47,13 @@ def instance(**changes):
 
 
 def replica(**changes):
-    base = {"id": "regami-db-replica", "arn": REPLICA_ARN, "source": PRIMARY_ARN, "replicas": [], "host": "replica.example"}
+    base = {
+        "id": "regami-db-replica",
+        "arn": REPLICA_ARN,
+        "source": PRIMARY_ARN,
+        "replicas": [],
+        "host": "replica.example",
+    }
     return instance(**{**base, **changes})
 
 
@@ -78,7 +85,12 @@ def observed(**changes):
         "quarantined": False,
         "was_promoted": False,
         "now": NOW,
-        "ids": {"replica": "regami-db-replica", "source": "regami-db-primary", "region": "us-west-2", "source_region": "us-east-1"},
+        "ids": {
+            "replica": "regami-db-replica",
+            "source": "regami-db-primary",
+            "region": "us-west-2",
+            "source_region": "us-east-1",
+        },
     }
     return {**base, **changes}
 
@@ -159,13 +171,18 @@ def test_silent_primary_with_accepted_loss_is_promoted_unfenced():
 def test_time_after_the_last_sign_of_life_is_no_loss():
     """Woken ten minutes after the primary died, the engineer has not to accept ten minutes of loss."""
     seen = observed(
-        source_facts=SILENT, replica_facts=standby_facts(replayed_at=NOW - 600), alive_metric=[(NOW - 650, 2.0)], lag_metric=[]
+        source_facts=SILENT,
+        replica_facts=standby_facts(replayed_at=NOW - 600),
+        alive_metric=[(NOW - 650, 2.0)],
+        lag_metric=[],
     )
     assert plan(seen, {**WANTED, "accept_data_loss_seconds": 15}).returned["possible_loss_seconds"] == 10.0
 
 
 def test_unknown_loss_takes_its_own_override():
-    seen = observed(source_facts=SILENT, replica_facts=Unreachable("no route"), lag_metric=[], alive_metric=Unreachable("cut"))
+    seen = observed(
+        source_facts=SILENT, replica_facts=Unreachable("no route"), lag_metric=[], alive_metric=Unreachable("cut")
+    )
     assert "accept_unknown_loss" in refusal(seen, write_probe=False, accept_data_loss_seconds=9999)
     result = plan(seen, {**WANTED, "write_probe": False, "accept_unknown_loss": True})
     assert result.returned["possible_loss_seconds"] is None
@@ -240,7 +257,10 @@ def test_security_groups_alone_do_not_prove_a_fence():
 
 def test_old_primary_that_is_a_replica_again_is_left_alone():
     old = instance(source=REPLICA_ARN)
-    assert plan(observed(replica=PROMOTED, replica_facts=facts(), source=old, source_facts=standby_facts()), WANTED).steps == ()
+    assert (
+        plan(observed(replica=PROMOTED, replica_facts=facts(), source=old, source_facts=standby_facts()), WANTED).steps
+        == ()
+    )
 
 
 def test_never_fences_the_present_primary_for_a_promotion_of_long_ago():

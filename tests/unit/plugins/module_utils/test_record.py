@@ -10,6 +10,7 @@ import json
 import multiprocessing
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils import record
 
 

@@ -7,10 +7,16 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.sre.runbooks.plugins.module_utils import replica_lag
-from ansible_collections.sre.runbooks.plugins.module_utils.replica_lag import PERIOD, metric_lag, possible_loss, replication_lag
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.sre.runbooks.plugins.module_utils import replica_lag
+from ansible_collections.sre.runbooks.plugins.module_utils.replica_lag import (
+    PERIOD,
+    metric_lag,
+    possible_loss,
+    replication_lag,
+)
 
 NOW = 1_800_000_000.0
 
@@ -68,5 +74,7 @@ def test_never_less_than_what_was_really_lost(died, behind, idle, published):
 
 
 def test_bound_by_the_metric_where_the_replica_cannot_be_asked():
-    assert possible_loss(None, [(NOW - 100, 7.0), (NOW - 40, -1.0)], NOW - 90, NOW).seconds == pytest.approx(NOW - 30 - (NOW - 107))
+    assert possible_loss(None, [(NOW - 100, 7.0), (NOW - 40, -1.0)], NOW - 90, NOW).seconds == pytest.approx(
+        NOW - 30 - (NOW - 107)
+    )
     assert possible_loss(None, [(NOW - 40, -1.0)], None, NOW).seconds is None

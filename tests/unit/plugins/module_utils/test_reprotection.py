@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.reprotection import plan
 

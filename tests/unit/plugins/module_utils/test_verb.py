@@ -10,17 +10,17 @@ import json
 
 import pytest
 from ansible.module_utils import basic
+
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LeaseLost, LostAnswer, Refusal, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb
 
 
 class Counter(Verb):
-    """Counts a number up to three, one step each; `faults` are raised after (or, prefixed with "-", before) applying."""
+    """Counts a number up to three, one step each; `faults` are raised before or after applying."""
 
     value = 0
-    faults: list = []
-    settled = True
+    faults = ()
 
     def observe(self):
         return {"value": Counter.value}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.sre.runbooks.plugins.module_utils import waiting
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable, WaitTimeout
 
