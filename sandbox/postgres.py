@@ -211,7 +211,9 @@ class Server:
 
     def follow(self, source: Server) -> None:
         password = self.world.secret("replication")
-        self._source = f"host={HOST} port={source.port} user=rdsrepladmin password={password} application_name={self.name}"
+        self._source = (
+            f"host={HOST} port={source.port} user=rdsrepladmin password={password} application_name={self.name}"
+        )
         self.installation.write(self.data / "standby.signal", "")
 
     def start(self, seconds: float = 20.0) -> None:
@@ -282,17 +284,17 @@ class Server:
     def fence(self, on: bool) -> None:
         """Refuse new sessions, or let them in again; in force when this returns, if the server answers at all."""
         self.fenced = on
-        self._write_access()
-        self._reload()
+        if self.is_running:  # otherwise `start` writes it: an empty directory must stay empty for pg_basebackup
+            self._write_access()
+            self._reload()
 
     def receive(self, on: bool) -> None:
         """Stop getting data from the source, or go on."""
         self._write_settings(self._source if on else "host=127.0.0.1 port=1 user=nobody" if self._source else "")
-        self._reload()
+        if self.is_running:
+            self._reload()
 
     def _reload(self, seconds: float = 1.0) -> None:
-        if not self.is_running:
-            return
         try:
             with self.session(timeout=2) as query:
                 before = query("SELECT pg_conf_load_time()")

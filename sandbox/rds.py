@@ -178,7 +178,9 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     source.add_replica(replica)
     backend.databases[name] = replica
     pristine = _installation().pristine(_world) if _world.seeding else None
-    _launch(replica, lambda server: server.copy(pristine, source_server) if pristine else server.base_backup(source_server))
+    _launch(
+        replica, lambda server: server.copy(pristine, source_server) if pristine else server.base_backup(source_server)
+    )
     return replica
 
 
@@ -207,7 +209,8 @@ def _launch(instance: DBInstance, fill: Any) -> None:
             return
         with _world.lock:
             instance.status = "available"
-            instance.add_event("DB_INSTANCE_CREATE")
+            if instance.is_replica:  # moto says so of the others
+                instance.add_event("DB_INSTANCE_CREATE")
         _world.background(_watch, instance, server)
 
     instance.status = "creating"
@@ -322,7 +325,8 @@ def delete_db_instance(backend: RDSBackend, db_instance_identifier: str, **reque
         _require_available(instance)
     if snapshot and skip:
         raise _refuse(
-            "InvalidParameterCombination", "FinalDBSnapshotIdentifier cannot be specified when SkipFinalSnapshot is true."
+            "InvalidParameterCombination",
+            "FinalDBSnapshotIdentifier cannot be specified when SkipFinalSnapshot is true.",
         )
     if snapshot and instance.is_replica:
         raise _refuse(

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import traceback
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -245,6 +246,10 @@ def listen(world: World, region: str | None = None, host: str = "127.0.0.1", por
     if _app is None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+        from moto.core import responses
+
+        # moto inspects the whole response class anew for every call, which costs more than most calls.
+        responses.method_names_from_class = lru_cache(responses.method_names_from_class)
         _app = DomainDispatcherApplication(create_backend_app)
     server = _Server((host, port), _Handler)
     server.world, server.app, server.region = world, _app, region

@@ -27,7 +27,11 @@ _READS = re.compile(
 
 # kind of fault -> (HTTP status, {protocol: error code}, message); "" is every other protocol.
 _FAULTS: dict[str, tuple[int, dict[str, str], str]] = {
-    "throttle": (400, {"ec2": "RequestLimitExceeded", "json": "ThrottlingException", "": "Throttling"}, "Rate exceeded"),
+    "throttle": (
+        400,
+        {"ec2": "RequestLimitExceeded", "json": "ThrottlingException", "": "Throttling"},
+        "Rate exceeded",
+    ),
     "error500": (500, {"ec2": "InternalError", "json": "InternalServerError", "": "InternalFailure"}, "internal error"),
     "denied": (403, {"ec2": "UnauthorizedOperation", "json": "AccessDeniedException", "": "AccessDenied"}, ""),
     "expired-token": (
