@@ -33,7 +33,7 @@ import time
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 
-from ansible_collections.sre.runbooks.plugins.module_utils import aws, record
+from ansible_collections.sre.runbooks.plugins.module_utils import aws, record, timeline
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
 
 # The services whose models verbs need; loading all costs the parent some 0.2 s once.
@@ -171,6 +171,8 @@ class CallbackModule(CallbackBase):
 
     def _say(self, outcome):
         """The last lines that the engineer reads."""
+        for line in timeline.draw(record.events(self.folder)):
+            self._display.display(line)
         colour = {"recovered": "green", "noop": "green", "planned": "cyan"}.get(outcome, "red")
         self._display.display(f"\n{outcome.upper()} in {self.report['recovery_seconds']:.1f} s", color=colour)
         for note in self.report["notes"]:

@@ -109,7 +109,7 @@ class Database:
             )
             row = cursor.fetchone()
         return dict(
-            zip(("in_recovery", "read_only", "lsn", "replayed_at", "streaming", "sessions", "now"), row),
+            zip(("in_recovery", "read_only", "lsn", "replayed_at", "streaming", "sessions", "now"), row, strict=True),
             streaming=bool(row[4]),
         )
 

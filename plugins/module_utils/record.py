@@ -55,6 +55,12 @@ def append(folder, **event):
         os.close(descriptor)
 
 
+def events(folder):
+    """The timeline of a record, as far as it was written."""
+    with open(os.path.join(folder, "timeline.jsonl"), encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 def write_report(folder, report):
     """Write report.json whole or not at all."""
     path = os.path.join(folder, "report.json")
