@@ -341,7 +341,7 @@ async def _exchange(target: Target, request: bytes) -> tuple[int, list[tuple[byt
     try:
         (_, status, *_), headers = _parse(head)
         length = next((int(value) for name, value in headers if name.lower() == b"content-length"), len(body))
-        if not separator or len(body) < length and not request.startswith(b"HEAD "):
+        if not separator or (len(body) < length and not request.startswith(b"HEAD ")):
             raise Broken("the answer is cut short")
         return int(status), [pair for pair in headers if pair[0].lower() not in HOP_BY_HOP], body
     except ValueError as error:
