@@ -79,7 +79,7 @@ pytest: $(READY) ## Run all that pytest finds: units, contract, sandbox, scenari
 
 .PHONY: demo
 demo: $(READY) ## Kill the primary database under load and watch the recovery
-	python -m sandbox.demo
+	python -m demo
 
 .PHONY: bench
 bench: $(READY) ## Measure the runbook against the AWS CLI and the modules of amazon.aws
