@@ -131,11 +131,11 @@ def _usable(backend: Any, name: str) -> Any:
     return definition
 
 
-def describe_task_definition(backend: Any, name: str) -> Any:
+def describe_task_definition(backend: Any, task_definition_str: str) -> Any:
     """Also: a family means its latest ACTIVE revision, and a revision is a number."""
     from moto.ecs.exceptions import EcsClientException, TaskDefinitionNotFoundException
 
-    family, _, revision = name.split("/")[-1].partition(":")
+    family, _, revision = task_definition_str.split("/")[-1].partition(":")
     known = backend.task_definitions.get(family, {})
     if revision and not revision.isdigit():
         raise EcsClientException(f"Invalid revision number. Number: {revision}")
