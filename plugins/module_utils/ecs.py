@@ -1,0 +1,315 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""ECS services: what they say of themselves, when they are where they should be, and when they never will be."""
+
+from __future__ import annotations
+
+import difflib
+
+from .aws import code_of, together
+from .errors import Refusal, Stop, WaitTimeout
+
+# So many failed tasks mean that the next ones fail too: waiting for the deadline would only cost time.
+STOPPED_TOO_OFTEN = 3
+# A task in one of these takes no more work and does none. Before them come DEACTIVATING and STOPPING, in which
+# runningCount no longer has it while it still writes.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+ENDED = ("DEPROVISIONING", "STOPPED", "DELETED")
+# Stops that are nobody's wish. A scale-in or a replaced deployment stops tasks too.
+FAILED_STOPS = ("TaskFailedToStart", "EssentialContainerExited")
+# DescribeTasks takes so many tasks at once.
+TASKS_A_CALL = 100
+
+
+def short(name):
+    """The name at the end of an ARN (a name stays itself)."""
+    return name.rpartition("/")[2]
+
+
+class Service:
+    """One service of a cluster, read again at each look.
+
+    Args:
+        aws: the Aws to ask.
+        cluster, name: names or ARNs.
+    """
+
+    def __init__(self, aws, cluster, name):
+        self._aws, self.cluster, self.name = aws, cluster, name
+        self._stops = {}
+
+    def describe(self):
+        """The DescribeServices entry.
+
+        Raises:
+            Refusal: there is no such cluster, or no such active service in it; the line lists near names.
+        """
+        try:
+            answer = self._aws.read("ecs", "describe_services", cluster=self.cluster, services=[self.name])
+        except Exception as error:
+            if code_of(error) == "ClusterNotFoundException":
+                raise self._no_cluster() from error
+            raise
+        service = next(iter(answer["services"]), None)
+        if service is None or service.get("status", "ACTIVE") == "INACTIVE":
+            raise self._no_service(deleted=service is not None)
+        return service
+
+    def targets(self, groups):
+        """The targets registered now, for each entry of `target_groups`: [(name, [{target, state, why}])]."""
+        if not groups:
+            return []
+        answers = together(**{arn: lambda arn=arn: self._health(arn) for arns in groups for arn in arns})
+        return [
+            (" + ".join(arn.split("/")[-2] for arn in arns), [target for arn in arns for target in answers[arn]])
+            for arns in groups
+        ]
+
+    def stops(self):
+        """{task ARN: (deployment id, why)} of the tasks that failed, as far back as ECS remembers (about an hour)."""
+        self._describe_new([arn for arn in self._tasks("STOPPED") if arn not in self._stops])
+        return {arn: stop for arn, stop in self._stops.items() if stop}
+
+    def unfinished(self):
+        """ARNs of the tasks that may still do work, those that are stopping included."""
+        arns = self._tasks("RUNNING") + self._tasks("STOPPED")
+        return [task["taskArn"] for task in self._describe_tasks(arns) if task["lastStatus"] not in ENDED]
+
+    def _health(self, arn):
+        answer = self._aws.read("elbv2", "describe_target_health", TargetGroupArn=arn)
+        return [
+            {
+                "target": f"{each['Target']['Id']}:{each['Target'].get('Port', '')}",
+                "state": each["TargetHealth"]["State"],
+                "why": each["TargetHealth"].get("Description") or each["TargetHealth"].get("Reason", ""),
+            }
+            for each in answer["TargetHealthDescriptions"]
+        ]
+
+    def _tasks(self, desired_status):
+        arns, more = [], {}
+        while True:
+            answer = self._aws.read(
+                "ecs", "list_tasks", cluster=self.cluster, serviceName=self.name, desiredStatus=desired_status, **more
+            )
+            arns += answer["taskArns"]
+            if not answer.get("nextToken"):
+                return arns
+            more = {"nextToken": answer["nextToken"]}
+
+    def _describe_tasks(self, arns):
+        return [
+            task
+            for start in range(0, len(arns), TASKS_A_CALL)
+            for task in self._aws.read(
+                "ecs", "describe_tasks", cluster=self.cluster, tasks=arns[start : start + TASKS_A_CALL]
+            )["tasks"]
+        ]
+
+    def _describe_new(self, arns):
+        for task in self._describe_tasks(arns):
+            self._stops[task["taskArn"]] = (task.get("startedBy", ""), stop_reason(task)) if failed(task) else None
+
+    def _no_cluster(self):
+        there = [short(arn) for arn in self._aws.read("ecs", "list_clusters")["clusterArns"]]
+        return Refusal(
+            f"there is no ECS cluster {short(self.cluster)} in {self._aws.region} "
+            f"({near(short(self.cluster), there)}): check the cluster and the region of this host in the inventory"
+        )
+
+    def _no_service(self, deleted):
+        there = [
+            short(arn)
+            for arn in self._aws.read("ecs", "list_services", cluster=self.cluster, maxResults=100)["serviceArns"]
+        ]
+        what = (
+            f"the ECS service {short(self.name)} was deleted from"
+            if deleted
+            else f"there is no ECS service {short(self.name)} in"
+        )
+        return Refusal(
+            f"{what} cluster {short(self.cluster)} in {self._aws.region} ({near(short(self.name), there)}): "
+            f"check the service and the region of this host in the inventory"
+        )
+
+
+def near(name, there):
+    """Which names a person may have meant."""
+    likely = difflib.get_close_matches(name, there, n=5, cutoff=0.5) or sorted(there)[:5]
+    return f"there are: {', '.join(likely)}" if likely else "there are none"
+
+
+def controller(service):
+    """Who rolls the service out: ECS, CODE_DEPLOY or EXTERNAL."""
+    return service.get("deploymentController", {}).get("type", "ECS")
+
+
+def primary(service):
+    """The deployment that the service is to end in, or None (a service under another controller has none)."""
+    return next((each for each in service.get("deployments", []) if each["status"] == "PRIMARY"), None)
+
+
+def target_groups(service):
+    """The target groups of the tasks, a tuple for each load balancer (blue/green has two groups, tasks are in one)."""
+    task_set = next((each for each in service.get("taskSets", []) if each.get("status") == "PRIMARY"), {})
+    return [
+        tuple(
+            arn
+            for arn in (each["targetGroupArn"], each.get("advancedConfiguration", {}).get("alternateTargetGroupArn"))
+            if arn
+        )
+        for each in task_set.get("loadBalancers") or service.get("loadBalancers", [])
+        if each.get("targetGroupArn")
+    ]
+
+
+def is_rolled_out(service, deployment):
+    """Has `deployment` (an entry of the service's deployments) ended well? With no task wanted that is at once."""
+    if deployment is None or deployment["status"] != "PRIMARY":
+        return False
+    if "rolloutState" in deployment:
+        return deployment["rolloutState"] == "COMPLETED"
+    return len(service["deployments"]) == 1 and service["runningCount"] == service["desiredCount"]
+
+
+def is_serving(seen, count):
+    """Do at least `count` tasks run, all that are wanted, rolled out, and as many healthy targets in each group?"""
+    service = seen["service"]
+    return (
+        service["desiredCount"] >= count
+        and service["runningCount"] == service["desiredCount"]
+        and (not service.get("deployments") or is_rolled_out(service, primary(service)))
+        and all(healthy(targets) >= count for _name, targets in seen["targets"])
+    )
+
+
+def is_idle(seen):
+    """Does no task run or start, and is no target left? (A draining target still answers requests.)"""
+    service = seen["service"]
+    return not (
+        service["desiredCount"]
+        or service["runningCount"]
+        or service["pendingCount"]
+        or any(targets for _name, targets in seen["targets"])
+    )
+
+
+def healthy(targets):
+    return sum(target["state"] == "healthy" for target in targets)
+
+
+def failed(task):
+    """Did this stopped task fail? One that the service took away did not, unless a health check was why."""
+    return task.get("stopCode") in FAILED_STOPS or "failed" in task.get("stoppedReason", "").lower()
+
+
+def stop_reason(task):
+    """Why a task stopped, with what its containers say of it."""
+    details = []
+    for container in task.get("containers", []):
+        said = [f"exit code {container['exitCode']}"] if container.get("exitCode") else []
+        said += [container["reason"]] if container.get("reason") else []
+        details += [f"{container['name']}: {', '.join(said)}"] if said else []
+    reason = " ".join((task.get("stoppedReason") or task.get("stopCode") or "no reason given").split())
+    return reason + (f" ({'; '.join(details)})" if details else "")
+
+
+def rollout_failure(seen, deployment_id):
+    """Why the deployment that this run waits for will not end well, or None while it may. A circuit breaker that rolled
+    back for us is a failure: the service ends stable, but in what was to be left."""
+    service = seen["service"]
+    ours = next((each for each in service.get("deployments", []) if each["id"] == deployment_id), None)
+    if ours is not None and ours.get("rolloutState") == "FAILED":
+        return _rollout_failed(ours)
+    if ours is None or ours["status"] != "PRIMARY":
+        now = short(service["taskDefinition"])
+        return f"the deployment of this run was replaced: {service['serviceName']} now goes to {now}"
+    return _too_many(seen)
+
+
+def scaling_failure(seen, count):
+    """Why a service will not come to serve with `count` tasks (0: to drain), or None while it may."""
+    service, deployment = seen["service"], primary(seen["service"])
+    if service["desiredCount"] < count or (service["desiredCount"] and not count):
+        return f"something else set its desired count to {service['desiredCount']}"
+    if count and deployment is not None and deployment.get("rolloutState") == "FAILED":
+        return _rollout_failed(deployment)
+    return _too_many(seen)
+
+
+def _rollout_failed(deployment):
+    reason = deployment.get("rolloutStateReason") or "no reason given"
+    return f"the rollout of {short(deployment['taskDefinition'])} failed: {reason}"
+
+
+def _too_many(seen):
+    stops = len(seen["stops"])
+    return f"{stops} of its tasks failed one after the other" if stops >= STOPPED_TOO_OFTEN else None
+
+
+def watch(wait, look, reached, failure, what, usual):
+    """Wait for a state of a service, and say why when it fails or does not come.
+
+    Args:
+        wait: `Verb.wait`.
+        look: returns {service, targets, stops}: DescribeServices entry, `Service.targets`, reasons of failed tasks.
+        reached: pure predicate on what was seen.
+        failure: pure; why it never will be reached, or None.
+        what, usual: as for `wait`.
+
+    Raises:
+        Stop, WaitTimeout: with the reasons of stopped tasks, the targets' health and the last events.
+    """
+    last = {}
+
+    def keep():
+        last.update(look())
+        return last
+
+    def done(seen):
+        if reached(seen):
+            return True
+        why = failure(seen)
+        if why:
+            raise Stop(f"{what}: {why}. {findings(seen)}")
+        return False
+
+    try:
+        return wait(keep, done, what, usual=usual, state=progress)
+    except WaitTimeout as error:
+        raise WaitTimeout(f"{error}. {findings(last)}" if last else str(error)) from error
+
+
+def progress(seen):
+    """What was seen, in a few words."""
+    service = seen["service"]
+    parts = [f"{service['runningCount']} of {service['desiredCount']} running"]
+    parts += [f"{name}: {_states(targets)}" for name, targets in seen["targets"]]
+    rollout = (primary(service) or {}).get("rolloutState", "COMPLETED")
+    parts += [f"rollout {rollout.lower().replace('_', ' ')}"] if rollout != "COMPLETED" else []
+    parts += [f"{len(seen['stops'])} tasks failed"] if seen["stops"] else []
+    parts += [f"{len(seen['unfinished'])} tasks stopping"] if seen.get("unfinished") else []
+    return ", ".join(parts)
+
+
+def _states(targets):
+    states = sorted({target["state"] for target in targets})
+    return (
+        " and ".join(f"{sum(target['state'] == state for target in targets)} {state}" for state in states)
+        or "no targets"
+    )
+
+
+def findings(seen):
+    """What a person looks at first: why tasks stopped, which targets are not healthy, the service's last events."""
+    targets = [
+        f"{target['target']} is {target['state']}{': ' if target['why'] else ''}{target['why']}"
+        for _name, targets in seen["targets"]
+        for target in targets
+        if target["state"] != "healthy"
+    ]
+    events = [" ".join(event["message"].split()) for event in seen["service"].get("events", [])[:3]]
+    said = (("stopped tasks", dict.fromkeys(seen["stops"])), ("targets", targets), ("last events", events))
+    return ". ".join(f"{what}: {'; '.join(lines)}" for what, lines in said if lines) or "ECS gives no reason"
