@@ -1,0 +1,380 @@
+#!/usr/bin/python
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ecs_repoint
+version_added: 0.1.0
+short_description: Point an ECS service at another database endpoint
+description:
+  - Makes a new revision of the task definition that the service runs, in which the host (and port) of the named
+    environment variables is replaced, and rolls the service out to it. All else of the task definition stays as it
+    is, secrets by reference, volumes, health checks and tags included.
+  - The revision is made from what the service runs, not from the newest one of the family, which may never have been
+    released. A newest revision that is already as wanted is used again, so a run that was killed leaves no duplicate
+    behind.
+  - The desired count is never sent, since scaling owns it. Where it is 0 the rollout ends at once, and the tasks that
+    are started later (M(sre.runbooks.ecs_scale)) come up with the new endpoint.
+  - It waits for the deployment that it started. A rollout that failed, a circuit breaker that rolled back, another
+    deployment in between, and tasks that fail again and again end the wait at once, with the reasons of the stopped
+    tasks.
+  - B(Risk:) with a desired count above 0 all tasks of the service are replaced.
+options:
+  cluster:
+    description: Name or ARN of the ECS cluster, in O(region).
+    type: str
+    required: true
+  service:
+    description: Name of the ECS service. ECS itself must roll it out, not CodeDeploy or an external controller.
+    type: str
+    required: true
+  endpoint_host:
+    description:
+      - Host name of the database from now on. Give this or O(task_definition).
+    type: str
+  endpoint_port:
+    description:
+      - Port of the database from now on. By default each variable keeps the port that it has.
+      - A bare host name without a port stays without one; name the variable that holds its port in O(variables).
+    type: int
+  variables:
+    description:
+      - Names of the environment variables that hold the address. The value of each is a URL with one host
+        (C(scheme://user@host:port/path?query)), C(host:port), a bare host name, or a bare port.
+      - A variable that comes from a secret is refused, since the address must then be changed in the secret.
+    type: list
+    elements: str
+    default: [DATABASE_URL]
+  container:
+    description: The only container to change. By default each container that has one of the O(variables).
+    type: str
+  task_definition:
+    description:
+      - Go to this existing revision (C(family:revision) or ARN, of the family that the service runs) instead of
+        making one. RV(undo) uses it to go back to exactly what was.
+    type: str
+extends_documentation_fragment:
+  - sre.runbooks.verb
+  - sre.runbooks.attributes
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+author:
+  - sre.runbooks contributors (@sre-runbooks)
+notes:
+  - Of environment variables only the host and port of O(variables) appear in results, no other value and no password.
+  - Tags that begin with C(aws:) belong to AWS and cannot be copied to a new revision.
+  - Whoever registers a revision needs C(iam:PassRole) on the task role and the execution role.
+seealso:
+  - module: sre.runbooks.ecs_scale
+  - module: sre.runbooks.rds_promote_replica
+"""
+
+EXAMPLES = r"""
+- name: The standby service writes to the promoted replica
+  sre.runbooks.ecs_repoint:
+    cluster: regami-cluster-secondary
+    service: regami-service-secondary
+    region: us-west-2
+    endpoint_host: "{{ promoted.endpoint.host }}"
+    endpoint_port: "{{ promoted.endpoint.port }}"
+    lease: "{{ lock.lease }}"
+
+- name: Host and port are two variables of one container
+  sre.runbooks.ecs_repoint:
+    cluster: regami-cluster
+    service: regami-service
+    region: us-east-1
+    container: app
+    variables: [DB_HOST, DB_PORT]
+    endpoint_host: regami-db-primary.cxyz.us-east-1.rds.amazonaws.com
+    endpoint_port: 5432
+
+- name: Back to the revision that ran before
+  sre.runbooks.ecs_repoint:
+    cluster: regami-cluster-secondary
+    service: regami-service-secondary
+    region: us-west-2
+    task_definition: regami-api:3
+"""
+
+RETURN = r"""
+task_definition_arn:
+  description: The task definition of the service at the end. In check mode the present one.
+  returned: when the service was found
+  type: str
+  sample: arn:aws:ecs:us-west-2:123456789012:task-definition/regami-api:4
+registered:
+  description: The revision that this run registered, null where it registered none.
+  returned: always
+  type: str
+  sample: regami-api:4
+before:
+  description: The service as found. C(endpoints) has the host and port of the variables, by container.
+  returned: always
+  type: dict
+  sample:
+    desired: 0
+    running: 0
+    task_definition: regami-api:3
+    endpoints: {app.DATABASE_URL: "regami-db-primary.cxyz.us-east-1.rds.amazonaws.com:5432"}
+after:
+  description: The service at the end. In check mode a revision that would be registered is called C(family:new).
+  returned: success
+  type: dict
+  sample:
+    desired: 0
+    running: 0
+    task_definition: regami-api:4
+    endpoints: {app.DATABASE_URL: "regami-db-replica.us-west-2.rds.amazonaws.com:5432"}
+steps:
+  description: What was done, or would be done in check mode, in order. The step C(settle) only waits and is no change.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - do: register
+      what: "register a revision of regami-api with app.DATABASE_URL=regami-db-replica.us-west-2.rds.amazonaws.com:5432"
+      before: "regami-api:3"
+      after: "regami-api:new"
+    - do: update
+      what: "roll regami-service-secondary out to a revision with app.DATABASE_URL=regami-db-replica.us-west-2.rds.amazonaws.com:5432"
+      before: "regami-api:3"
+      after: "regami-api:new"
+    - {do: settle, what: wait until regami-service-secondary has rolled out, before: null, after: null}
+undo:
+  description: The same verb with the former revision, which brings back exactly what ran; empty without a change.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - verb: sre.runbooks.ecs_repoint
+      arguments:
+        cluster: regami-cluster-secondary
+        service: regami-service-secondary
+        region: us-west-2
+        task_definition: "regami-api:3"
+notes:
+  description: Always empty for this verb.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+waited_seconds:
+  description: Time spent in waits.
+  returned: always
+  type: float
+  sample: 0.4
+"""
+
+from ansible_collections.sre.runbooks.plugins.module_utils import ecs
+from ansible_collections.sre.runbooks.plugins.module_utils import task_definition as revisions
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of, together
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
+
+# Seconds that a rolling deployment of a few tasks behind a load balancer usually takes.
+USUAL_ROLLOUT = 180
+
+ARGUMENTS = dict(
+    cluster=dict(type="str", required=True),
+    service=dict(type="str", required=True),
+    endpoint_host=dict(type="str"),
+    endpoint_port=dict(type="int"),
+    variables=dict(type="list", elements="str", default=["DATABASE_URL"]),
+    container=dict(type="str"),
+    task_definition=dict(type="str"),
+)
+
+USE_INSTEAD = {
+    "CODE_DEPLOY": "register the revision and start a CodeDeploy deployment with it (aws deploy create-deployment)",
+    "EXTERNAL": "let the system that owns its task sets deploy the revision",
+}
+
+
+class EcsRepoint(Verb):
+    """Roll a service out to a revision with another database endpoint."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
+        self.deployment = self.arn = self.registered = None
+        self.registering = False
+
+    def observe(self):
+        service = self.service.describe()
+        self.arn = service["taskDefinition"]
+        given = self.params["task_definition"]
+        # A family alone names its newest ACTIVE revision.
+        found = together(
+            current=lambda: self._revision(self.arn), other=lambda: self._revision(given or revisions.family(self.arn))
+        )
+        return dict(found, service=service)
+
+    def _revision(self, name):
+        try:
+            answer = self.aws.read("ecs", "describe_task_definition", taskDefinition=name, include=["TAGS"])
+        except Exception as error:
+            if code_of(error) == "ClientException":  # how ECS says "there is none"
+                return None
+            raise
+        definition = answer["taskDefinition"]
+        return {
+            "arn": definition["taskDefinitionArn"],
+            "active": definition.get("status", "ACTIVE") == "ACTIVE",
+            "request": revisions.registerable(definition, answer.get("tags", [])),
+        }
+
+    @staticmethod
+    def plan(observed, wanted):
+        service, current = observed["service"], observed["current"]
+        name, before = service["serviceName"], revisions.short(service["taskDefinition"])
+        if ecs.controller(service) in USE_INSTEAD:
+            raise Refusal(
+                f"{name} is deployed by {ecs.controller(service)}, and ECS refuses to roll it out: "
+                f"{USE_INSTEAD[ecs.controller(service)]}"
+            )
+        if current is None:
+            raise Refusal(f"the task definition {before} of {name} is gone: give one that exists as task_definition")
+        target, request = _target(observed, wanted)
+        after = revisions.short(target) if target else f"{request['family']}:new"
+        changed = revisions.addresses(request, wanted["variables"], wanted["container"])
+        shown = ", ".join(f"{variable}={address}" for variable, address in changed.items())
+        steps = []
+        if target is None:
+            what = f"register a revision of {request['family']} with {shown}"
+            steps.append(Step("register", what, before, after, {"request": request}))
+        if target != service["taskDefinition"]:
+            # Said without the revision's number, which is not known before it is registered.
+            what = f"roll {name} out to {wanted['task_definition'] or f'a revision with {shown}'}"
+            steps.append(Step("update", what, before, after, {"arn": target}))
+        if steps or not ecs.is_rolled_out(service, ecs.primary(service)):
+            steps.append(Step("settle", f"wait until {name} has rolled out"))
+        return Plan(tuple(steps), _view(service, request, wanted, after))
+
+    def register(self, request):
+        self.registering = True
+        answer = self.aws.change("ecs", "register_task_definition", **request)
+        self.arn = answer["taskDefinition"]["taskDefinitionArn"]
+
+    def update(self, arn):
+        self.arn = arn or self.arn
+        if self.registering:  # also where its answer was lost and a second look found it
+            self.registered = revisions.short(self.arn)
+        answer = self.aws.change(
+            "ecs",
+            "update_service",
+            cluster=self.params["cluster"],
+            service=self.params["service"],
+            taskDefinition=self.arn,
+        )
+        self.deployment = ecs.primary(answer["service"])["id"]
+
+    def settle(self):
+        """Wait for the deployment that `update` started, or an earlier run did."""
+        if self.deployment is None:
+            service = self.service.describe()
+            if service["taskDefinition"] != self.arn:
+                there = revisions.short(service["taskDefinition"])
+                raise Stop(f"somebody else is rolling {service['serviceName']} out to {there}")
+            self.deployment = ecs.primary(service)["id"]
+
+        def look():
+            service = self.service.describe()
+            seen = {"service": service, "targets": [], "stops": []}
+            if not reached(seen):
+                seen["stops"] = [
+                    why for started_by, why in self.service.stops().values() if started_by == self.deployment
+                ]
+            return seen
+
+        def reached(seen):
+            ours = ecs.primary(seen["service"])
+            return ours is not None and ours["id"] == self.deployment and ecs.is_rolled_out(seen["service"], ours)
+
+        ecs.watch(
+            self.wait,
+            look,
+            reached,
+            lambda seen: ecs.rollout_failure(seen, self.deployment),
+            f"{ecs.short(self.params['service'])} rolls out {revisions.short(self.arn)}",
+            USUAL_ROLLOUT,
+        )
+
+    def undo(self, before, done):
+        if not any(step["do"] == "update" for step in done):
+            return []
+        return [
+            {
+                "verb": "sre.runbooks.ecs_repoint",
+                "arguments": {
+                    "cluster": self.params["cluster"],
+                    "service": self.params["service"],
+                    "region": self.aws.region,
+                    "task_definition": before["task_definition"],
+                },
+            }
+        ]
+
+    def is_change(self, steps):
+        return any(step["do"] != "settle" for step in steps)
+
+    def view(self, observed):
+        request = observed["current"]["request"] if observed["current"] else {"containerDefinitions": []}
+        return _view(observed["service"], request, self.params, revisions.short(observed["service"]["taskDefinition"]))
+
+    def returned(self):
+        return {"task_definition_arn": self.arn, "registered": self.registered}
+
+
+def _target(observed, wanted):
+    """(ARN of the revision to go to, None where it must be registered first; its content as a request)."""
+    current, other = observed["current"], observed["other"]
+    given = wanted["task_definition"]
+    if given:
+        running = revisions.family(observed["service"]["taskDefinition"])
+        if revisions.family(given) != running:
+            raise Refusal(
+                f"{given} is of another family than {running}, which {wanted['service']} runs: check task_definition"
+            )
+        if other is None or not other["active"]:
+            raise Refusal(
+                f"{given} {'does not exist' if other is None else 'was deregistered'}, so no service can go to it: "
+                f"give an ACTIVE revision, or endpoint_host to make one"
+            )
+        return other["arn"], other["request"]
+    request = revisions.repoint(
+        current["request"], wanted["variables"], wanted["endpoint_host"], wanted["endpoint_port"], wanted["container"]
+    )
+    if revisions.equal(current["request"], request):
+        return current["arn"], request
+    if other is not None and revisions.equal(other["request"], request):
+        return other["arn"], request
+    return None, request
+
+
+def _view(service, request, wanted, name):
+    return {
+        "desired": service["desiredCount"],
+        "running": service["runningCount"],
+        "task_definition": name,
+        "endpoints": revisions.addresses(request, wanted["variables"], wanted["container"]),
+    }
+
+
+def main():
+    run(
+        verb_module(
+            ARGUMENTS,
+            required_one_of=[("endpoint_host", "task_definition")],
+            mutually_exclusive=[("endpoint_host", "task_definition"), ("endpoint_port", "task_definition")],
+        ),
+        EcsRepoint,
+    )
+
+
+if __name__ == "__main__":
+    main()
