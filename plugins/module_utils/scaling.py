@@ -54,7 +54,7 @@ def fitting(present, count, at_least):
 def text(bounds):
     """Bounds in a few words."""
     paused = f", {' and '.join(bounds['suspended'])} suspended" if bounds["suspended"] else ""
-    return f"{bounds['floor']} to {bounds['ceiling']}{paused}"
+    return f"{bounds['floor']} to {bounds['ceiling']} tasks{paused}"
 
 
 def register(aws, cluster, service, bounds):

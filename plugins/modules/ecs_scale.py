@@ -141,7 +141,8 @@ steps:
   type: list
   elements: dict
   sample:
-    - {do: bound, what: let scaling keep regami-service-secondary at 2 to 10 tasks, before: 0 to 10, after: 2 to 10}
+    - {do: bound, what: let scaling keep regami-service-secondary at 2 to 10 tasks, before: 0 to 10 tasks,
+       after: 2 to 10 tasks}
     - {do: update, what: set the desired count of regami-service-secondary to 2, before: 0, after: 2}
     - {do: settle, what: wait until regami-service-secondary serves with 2 tasks, before: null, after: null}
 undo:
@@ -255,14 +256,14 @@ class EcsScale(Verb):
                 steps.append(
                     Step(
                         "bound",
-                        f"let scaling keep {name} at {scaling.text(goal)} tasks",
+                        f"let scaling keep {name} at {scaling.text(goal)}",
                         scaling.text(bounds),
                         scaling.text(goal),
                         {"bounds": goal},
                     )
                 )
             if not goal["floor"] <= final <= goal["ceiling"]:
-                notes = (f"scaling keeps {name} at {scaling.text(goal)} tasks and will undo a count of {final}",)
+                notes = (f"scaling keeps {name} at {scaling.text(goal)} and will undo a count of {final}",)
         if final != present:
             steps.append(Step("update", f"set the desired count of {name} to {final}", present, final))
         if steps or not _is_settled(observed, count):

@@ -224,4 +224,4 @@ def test_scaling_bounds_that_let_a_count_last():
     drained = scaling.fitting(dict(bounds, suspended=["dynamic_in"]), 0, at_least=False)
     assert drained == {"floor": 0, "ceiling": 10, "suspended": ["dynamic_in", "dynamic_out", "scheduled"]}
     assert scaling.fitting(drained, 2, at_least=True) == {"floor": 2, "ceiling": 10, "suspended": ["dynamic_in"]}
-    assert scaling.text(drained) == "0 to 10, dynamic_in and dynamic_out and scheduled suspended"
+    assert scaling.text(drained) == "0 to 10 tasks, dynamic_in and dynamic_out and scheduled suspended"

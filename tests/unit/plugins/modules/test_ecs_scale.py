@@ -154,7 +154,7 @@ def test_check_mode_shows_the_plan_and_changes_nothing(scale):
     result = scale(region, 0, check=True)
     assert region.changes == [] and result["changed"]
     assert [step["what"] for step in result["steps"]] == [
-        f"let scaling keep {SERVICE} at 0 to 10, dynamic_out and scheduled suspended tasks",
+        f"let scaling keep {SERVICE} at 0 to 10 tasks, dynamic_out and scheduled suspended",
         f"set the desired count of {SERVICE} to 0",
         f"wait until {SERVICE} has no task and no target left",
     ]
