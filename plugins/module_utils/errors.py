@@ -8,7 +8,11 @@ from __future__ import annotations
 
 
 class Stop(Exception):
-    """A verb ends here; the message says what, which resource, and what to do next."""
+    """A verb ends here; the message says what, which resource, and what to do next. `found` goes into the result too."""
+
+    def __init__(self, message, **found):
+        super().__init__(message)
+        self.found = found
 
 
 class Refusal(Stop):

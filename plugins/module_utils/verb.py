@@ -148,7 +148,7 @@ def run(module, verb_class):
             plan = _apply(verb, plan, done)
             after = verb.view(verb.observe())
     except Stop as stop:
-        module.fail_json(**_failure(verb, str(stop), before, done, plan))
+        module.fail_json(**_failure(verb, str(stop), before, done, plan), **stop.found)
     except boto_errors.ClientError as error:
         module.fail_json(**_failure(verb, explain(error), before, done, plan))
     steps = [step.shown() for step in (plan.steps if module.check_mode else done)]
