@@ -1,0 +1,347 @@
+#!/usr/bin/python
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: smoke_test
+version_added: 0.1.0
+short_description: Verify that a service does what its users need
+description:
+  - Sends all checks side by side, asks the failing ones again until they pass or O(retry_for) is over, then counts the
+    ERROR lines in the logs.
+  - Fails with one line that names the failing checks and what was seen.
+  - Never reports a change. A check with another method than GET, HEAD or OPTIONS is left out in check mode, since it may
+    change something.
+  - Redirects are not followed. TLS certificates are verified; C(SSL_CERT_FILE) in the environment names other
+    authorities to trust.
+  - Needs no AWS credentials without O(log_groups).
+options:
+  checks:
+    description: What to ask.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the check, for people.
+        type: str
+        required: true
+      url:
+        description: URL to ask, with V(http) or V(https).
+        type: str
+        required: true
+      method:
+        description: Method of the request.
+        type: str
+        choices: [GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE]
+        default: GET
+      headers:
+        description: Headers to send. Their values are hidden wherever they occur in the result.
+        type: dict
+      json:
+        description: Body to send as JSON. Give secrets in O(checks[].secret_json).
+        type: dict
+      secret_json:
+        description:
+          - Fields to add to O(checks[].json), for example a password. Their values are hidden wherever they occur in the
+            result, so give nothing short or common here.
+        type: dict
+      body:
+        description: Body to send as it is, instead of O(checks[].json).
+        type: str
+      expect_status:
+        description: Status codes that pass.
+        type: list
+        elements: int
+        default: [200]
+      expect_json:
+        description: What the answer must hold as JSON. It may hold more, at any depth; lists must be equal.
+        type: dict
+      within:
+        description: Seconds that one answer may take, resolving the name and reading the answer included.
+        type: float
+        default: 5
+      attempts:
+        description: How often this check is sent at most. Default is as often as O(retry_for) allows.
+        type: int
+  retry_for:
+    description: Seconds in which failing checks are sent again. V(0) sends each once.
+    type: int
+    default: 30
+  passes:
+    description: How often each check must pass in a row, within O(retry_for).
+    type: int
+    default: 1
+  dns_servers:
+    description:
+      - DNS servers to ask for the hosts of the URLs, as V(host) or V(host:port), so that a name that has just moved is
+        not taken from a cache. Default is the resolver of the machine.
+    type: list
+    elements: str
+    default: []
+  log_groups:
+    description: CloudWatch log groups whose lines with C(ERROR) or C(Exception) are counted after the checks.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the log group.
+        type: str
+        required: true
+      region:
+        description: Its region.
+        type: str
+        required: true
+  since:
+    description:
+      - Start of the log lines that count, in seconds since the epoch or as ISO 8601. Default is the start of the checks, or
+        where some failed at first the start of the round after the last failure.
+      - CloudWatch shows a line some seconds after it was written, so give an earlier start to count more than what the
+        checks themselves caused.
+    type: str
+  max_errors:
+    description: Number of such lines that each of O(log_groups) may have.
+    type: int
+    default: 0
+extends_documentation_fragment:
+  - sre.runbooks.verb
+  - sre.runbooks.attributes
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+author:
+  - sre.runbooks contributors (@sre-runbooks)
+"""
+
+EXAMPLES = r"""
+- name: The service works for its users
+  sre.runbooks.smoke_test:
+    checks:
+      - name: database
+        url: https://api.regami.test/health?check=db
+        expect_json: {database: connected, writable: true}
+      - name: login
+        url: https://api.regami.test/v1/auth/login
+        method: POST
+        json: {email: "{{ smoke_user }}"}
+        secret_json: {password: "{{ smoke_password }}"}
+      - name: write
+        url: https://api.regami.test/v1/rows
+        method: POST
+        json: {id: 900001, payload: smoke test}
+        expect_status: [201]
+    log_groups:
+      - {name: /ecs/regami-api, region: us-west-2}
+    region: us-west-2
+"""
+
+RETURN = r"""
+verification:
+  description: What each check and each log group showed; RV(verification[].ok) is null where check mode left it out.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the check, or the log group.
+      type: str
+      returned: always
+    ok:
+      description: Whether it passed.
+      type: bool
+      returned: always
+    status:
+      description: Status code of the last answer, null where there was none.
+      type: int
+      returned: always
+    seconds:
+      description: Time that the last answer took.
+      type: float
+      returned: always
+    seen:
+      description: What was seen, without secrets and cut to a line.
+      type: str
+      returned: always
+  sample:
+    - {name: database, ok: true, status: 200, seconds: 0.012, seen: answered 200}
+    - {name: log /ecs/regami-api us-west-2, ok: true, status: null, seconds: 0.05, seen: "0 ERROR lines, 0 allowed"}
+before:
+  description: Always empty; nothing is changed.
+  returned: always
+  type: dict
+  sample: {}
+after:
+  description: Always empty; nothing is changed.
+  returned: success
+  type: dict
+  sample: {}
+steps:
+  description: Always empty; nothing is changed.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+undo:
+  description: Always empty; nothing is changed.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+waited_seconds:
+  description: Time until the checks passed.
+  returned: always
+  type: float
+  sample: 0.4
+"""
+
+import time
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import missing_required_lib
+
+from ansible_collections.sre.runbooks.plugins.module_utils import dns, smoke, waiting
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, WaitTimeout
+from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
+
+ARGUMENTS = dict(
+    checks=dict(
+        type="list",
+        elements="dict",
+        default=[],
+        options=dict(
+            name=dict(type="str", required=True),
+            url=dict(type="str", required=True),
+            method=dict(
+                type="str", choices=["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"], default="GET"
+            ),
+            headers=dict(type="dict", no_log=True),
+            json=dict(type="dict"),
+            secret_json=dict(type="dict", no_log=True),
+            body=dict(type="str"),
+            expect_status=dict(type="list", elements="int", default=[200]),
+            expect_json=dict(type="dict"),
+            within=dict(type="float", default=5),
+            attempts=dict(type="int"),
+        ),
+        mutually_exclusive=[("body", "json"), ("body", "secret_json")],
+    ),
+    retry_for=dict(type="int", default=30),
+    passes=dict(type="int", default=1),
+    dns_servers=dict(type="list", elements="str", default=[]),
+    log_groups=dict(
+        type="list",
+        elements="dict",
+        default=[],
+        options=dict(name=dict(type="str", required=True), region=dict(type="str", required=True)),
+    ),
+    since=dict(type="str"),
+    max_errors=dict(type="int", default=0),
+)
+
+
+class SmokeTest(Verb):
+    """Ask, ask again, look into the logs, judge."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.verification = []
+        self.params = dict(module.params)
+        # The result shows the parameters as they were given; those of the module are what is shown.
+        module.params["checks"] = masked(module.params["checks"])
+
+    def observe(self):
+        since = smoke.parse_time(self.params["since"]) if self.params["since"] else None
+        for server in self.params["dns_servers"]:
+            dns.parse_server(server)
+        for check in self.params["checks"]:
+            if urlsplit(check["url"]).scheme not in ("http", "https") or not urlsplit(check["url"]).hostname:
+                raise Stop(f"check {check['name']}: {masked(check['url'])} is no URL with http or https")
+        clean_since = self._ask()
+        self._read_logs(clean_since if since is None else since)
+        return {"verification": self.verification}
+
+    def _ask(self):
+        """Ask until all pass; returns when the first round without a failure began, in seconds since the epoch."""
+        passes, checks = self.params["passes"], self.params["checks"]
+        left_out = [check for check in checks if self.check_mode and check["method"] not in smoke.SAFE_METHODS]
+        trials = [smoke.Trial(check, tuple(self.params["dns_servers"])) for check in checks if check not in left_out]
+        began = time.time()
+
+        def look():
+            nonlocal began
+            if any(trial.tries and trial.problem for trial in trials):
+                began = time.time()
+            together(**{str(number): trial.look for number, trial in enumerate(trials) if not trial.is_over(passes)})
+            return trials
+
+        started = time.monotonic()
+        try:
+            if trials:
+                waiting.wait_until(
+                    look,
+                    lambda seen: all(trial.is_over(passes) for trial in seen),
+                    "smoke test",
+                    self.params["retry_for"],
+                    tick=self.keep_lease,
+                    state=self._state,
+                )
+        except WaitTimeout:
+            pass  # the verdicts say what failed
+        self.waited_seconds += time.monotonic() - started
+        self.verification = [*(trial.verdict(passes) for trial in trials), *map(smoke.skipped, left_out)]
+        return began
+
+    def _state(self, trials):
+        failing = [trial.check["name"] for trial in trials if trial.problem]
+        return f"{', '.join(failing)} failing" if failing else f"{len(trials)} passed"
+
+    def _read_logs(self, since):
+        for group in self.params["log_groups"]:
+            started, allowed = time.monotonic(), self.params["max_errors"]
+            try:
+                ok, seen = smoke.judge_log(group, *smoke.count_errors(self.aws, group, since, allowed), allowed)
+            except Stop as stop:
+                ok, seen = False, str(stop)
+            self.verification.append(
+                {
+                    "name": f"log {group['name']} {group['region']}",
+                    "ok": ok,
+                    "status": None,
+                    "seconds": round(time.monotonic() - started, 3),
+                    "seen": seen,
+                }
+            )
+
+    @staticmethod
+    def plan(observed, wanted):
+        failing = [entry for entry in observed["verification"] if entry["ok"] is False]
+        if failing:
+            seen = "; ".join(f"{entry['name']} {entry['seen']}" for entry in failing)
+            raise Stop(
+                f"{len(failing)} of {len(observed['verification'])} checks failed: {seen}",
+                verification=observed["verification"],
+            )
+        return Plan()
+
+    def view(self, observed):
+        return {}
+
+    def returned(self):
+        return {"verification": self.verification}
+
+
+def main():
+    module = verb_module(ARGUMENTS)
+    if module.params["dns_servers"] and not dns.HAS_DNSPYTHON:
+        module.fail_json(msg=missing_required_lib("dnspython"))
+    run(module, SmokeTest)
+
+
+if __name__ == "__main__":
+    main()
