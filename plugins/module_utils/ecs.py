@@ -135,6 +135,11 @@ class Service:
         )
 
 
+def tasks(count):
+    """A count of tasks, for people."""
+    return f"{count} task{'' if count == 1 else 's'}"
+
+
 def near(name, there):
     """Which names a person may have meant."""
     likely = difflib.get_close_matches(name, there, n=5, cutoff=0.5) or sorted(there)[:5]
@@ -289,8 +294,8 @@ def progress(seen):
     parts += [f"{name}: {_states(targets)}" for name, targets in seen["targets"]]
     rollout = (primary(service) or {}).get("rolloutState", "COMPLETED")
     parts += [f"rollout {rollout.lower().replace('_', ' ')}"] if rollout != "COMPLETED" else []
-    parts += [f"{len(seen['stops'])} tasks failed"] if seen["stops"] else []
-    parts += [f"{len(seen['unfinished'])} tasks stopping"] if seen.get("unfinished") else []
+    parts += [f"{tasks(len(seen['stops']))} failed"] if seen["stops"] else []
+    parts += [f"{tasks(len(seen['unfinished']))} stopping"] if seen.get("unfinished") else []
     return ", ".join(parts)
 
 
@@ -310,6 +315,6 @@ def findings(seen):
         for target in targets
         if target["state"] != "healthy"
     ]
-    events = [" ".join(event["message"].split()) for event in seen["service"].get("events", [])[:3]]
+    events = [" ".join(event["message"].split()).rstrip(".") for event in seen["service"].get("events", [])[:3]]
     said = (("stopped tasks", dict.fromkeys(seen["stops"])), ("targets", targets), ("last events", events))
     return ". ".join(f"{what}: {'; '.join(lines)}" for what, lines in said if lines) or "ECS gives no reason"

@@ -267,7 +267,7 @@ class EcsScale(Verb):
         if final != present:
             steps.append(Step("update", f"set the desired count of {name} to {final}", present, final))
         if steps or not _is_settled(observed, count):
-            what = f"serves with {count} tasks" if count else "has no task and no target left"
+            what = f"serves with {ecs.tasks(count)}" if count else "has no task and no target left"
             steps.append(Step("settle", f"wait until {name} {what}"))
         return Plan(tuple(steps), _view(dict(service, desiredCount=final, runningCount=final), goal), notes)
 
@@ -310,7 +310,7 @@ class EcsScale(Verb):
             look,
             lambda seen: _is_settled(seen, self.count),
             lambda seen: ecs.scaling_failure(seen, self.count),
-            f"{name} serves with {self.count} tasks" if self.count else f"{name} drains",
+            f"{name} serves with {ecs.tasks(self.count)}" if self.count else f"{name} drains",
             USUAL_START if self.count else USUAL_DRAIN,
         )
 

@@ -206,7 +206,7 @@ def watch(states, failure=lambda _seen: None):
 
 def test_a_wait_that_runs_out_or_fails_tells_reasons_events_and_targets():
     late = dict(serving(running=1, targets=["healthy", "unhealthy"]), stops=["out of memory", "out of memory"])
-    events = "last events: (service regami-service-secondary) has reached a steady state."
+    events = "last events: (service regami-service-secondary) has reached a steady state"
     with pytest.raises(Stop) as stopped:
         watch([late], lambda _seen: "it will not")
     assert str(stopped.value) == (
