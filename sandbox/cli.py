@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     heal.add_argument("name", nargs="?", metavar="NAME")
     load = command("load", "the user: numbered writes through the public name")
     load.add_argument("action", choices=("start", "stop", "report"))
+    load.add_argument("--pinned", action="store_true", help="start: one more writer never asks DNS again")
     command("reset", "bring back the first state without starting anew")
     command("down", "end everything and remove its files")
     return root
@@ -91,7 +92,8 @@ def run(args: argparse.Namespace) -> None:
             chosen = {field.name: getattr(args, field.name) for field in fields(Settings)}
             state = sandbox.up(**{name: value for name, value in chosen.items() if value is not None})
             print(f"sandbox up in {time.monotonic() - started:.1f} s, state in {sandbox.home / 'sandbox.json'}")
-            print(f"AWS:    AWS_ENDPOINT_URL={state['endpoint_url']}  regions {', '.join(state['regions'])}")
+            print(f"AWS:    {state['endpoint_url']}  regions {', '.join(state['regions'])}")
+            print(f"shell:  source {sandbox.home / 'env.sh'}  # then type aws commands")
             if "public_url" in state:
                 print(f"users:  {state['public_url']}  resolver {state['dns']}")
             print(NEXT)
@@ -110,7 +112,8 @@ def run(args: argparse.Namespace) -> None:
         case "heal":
             print(f"healed: {', '.join(sandbox.heal(args.name)) or 'nothing was wrong'}")
         case "load":
-            print(json.dumps(sandbox.control("load", action=args.action), indent=1))
+            options = {"pinned": True} if args.pinned else {}
+            print(json.dumps(sandbox.control("load", action=args.action, **options), indent=1))
         case "reset":
             started = time.monotonic()
             sandbox.reset()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from .postgres import remove_shared_memory
 from .processes import MARK, end_leftovers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -76,6 +77,8 @@ class Sandbox:
         data = self.postgres_home
         ended = end_leftovers(self.home, data)
         if data is not None:
+            for folder in data.glob("data-*"):
+                remove_shared_memory(folder)
             shutil.rmtree(data, ignore_errors=True)
         shutil.rmtree(self.home, ignore_errors=True)
         return ended

@@ -71,14 +71,13 @@ class Rules:
         seconds, chosen = 0.0, None
         with self.lock:
             for rule in self.rules:
-                if rule.kind == "latency" or chosen is None:
-                    if rule.matches(service, action, region):
-                        if rule.count is not None:
-                            rule.count -= 1
-                        if rule.kind == "latency":
-                            seconds += rule.seconds
-                        else:
-                            chosen = rule
+                if (rule.kind == "latency" or chosen is None) and rule.matches(service, action, region):
+                    if rule.count is not None:
+                        rule.count -= 1
+                    if rule.kind == "latency":
+                        seconds += rule.seconds
+                    else:
+                        chosen = rule
             self.rules = [rule for rule in self.rules if rule.count != 0]
         return seconds, chosen
 

@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .world import World
 
 HOST = "127.0.0.1"
+_libc = ctypes.CDLL(None)
 DATABASE = "regami"
 ADMIN = "regami_admin"
 
@@ -109,6 +111,7 @@ class Installation:
     """The programs, and the folder for data that their user can reach."""
 
     def __init__(self, home: Path) -> None:
+        self._making = threading.RLock()
         self.user = unprivileged_user()
         self.home = home / "postgres"
         if self.user is not None and not _open_to_all(home):
@@ -164,6 +167,10 @@ class Installation:
 
     def pristine(self, world: World) -> Path:
         """A data directory as it is before anything happens; made once, copied for every reset."""
+        with self._making:
+            return self._make_pristine(world)
+
+    def _make_pristine(self, world: World) -> Path:
         path = self.home / "pristine"
         if not path.exists():
             data = str(self.folder("pristine"))
@@ -175,6 +182,28 @@ class Installation:
             self.run("postgres", "--single", "-D", data, "postgres", sql=sql)
             self.run("postgres", "--single", "-D", data, DATABASE, sql=_SCHEMA)
         return path
+
+    def fill(self, data: Path, world: World) -> None:
+        """Make `data` a copy of the pristine one; prepared earlier if we can, since a copy is a thousand files."""
+        pristine = self.pristine(world)
+        with self._making:
+            spare = next(self.home.glob("spare-*"), None)
+            if spare is not None:
+                data.rmdir()
+                spare.rename(data)
+                return
+        subprocess.run(["cp", "-a", f"{pristine}/.", str(data)], check=True)
+
+    def prepare(self, world: World, copies: int = 2) -> None:
+        """Have copies ready: a primary's and a replica's."""
+        with self._making:
+            pristine, partial = self.pristine(world), self.home / "partial"
+            for number in range(copies):
+                spare = self.home / f"spare-{number}"
+                if not spare.exists():
+                    shutil.rmtree(partial, ignore_errors=True)
+                    subprocess.run(["cp", "-a", f"{pristine}/.", str(self.folder("partial"))], check=True)
+                    partial.rename(spare)
 
 
 class Server:
@@ -194,9 +223,9 @@ class Server:
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
-    def copy(self, pristine: Path, source: Server | None = None) -> None:
-        """Fill the data directory with a copy of `pristine`, following `source` if given."""
-        subprocess.run(["cp", "-a", "--reflink=auto", f"{pristine}/.", str(self.data)], check=True)
+    def seed(self, source: Server | None = None) -> None:
+        """Fill the data directory with the first state, following `source` if given."""
+        self.installation.fill(self.data, self.world)
         if source:
             self.follow(source)
 
@@ -364,4 +393,4 @@ def remove_shared_memory(data: Path) -> None:
         segment = int((data / "postmaster.pid").read_text().splitlines()[6].split()[1])
     except (OSError, IndexError, ValueError):
         return
-    ctypes.CDLL(None).shmctl(segment, 0, None)  # IPC_RMID; refused where it is not ours
+    _libc.shmctl(segment, 0, None)  # IPC_RMID; refused where it is not ours

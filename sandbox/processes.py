@@ -105,7 +105,7 @@ class Spawner:
         stdout: int | None = None,
     ) -> subprocess.Popen:
         environment = {**os.environ, **(env or {}), MARK: str(self.home)}
-        output = open(log, "ab") if log else stdout or subprocess.DEVNULL
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else stdout or subprocess.DEVNULL
         identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         done: queue.SimpleQueue = queue.SimpleQueue()
         try:
@@ -127,7 +127,7 @@ class Spawner:
             result = done.get()
         finally:
             if log:
-                output.close()
+                os.close(output)
         if isinstance(result, OSError):
             raise result
         return result

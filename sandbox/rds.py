@@ -132,7 +132,7 @@ def create_db_instance(backend: RDSBackend, request: dict) -> DBInstance:
     if instance.engine != "postgres" or instance.db_cluster_identifier:
         return instance
     instance.dbi_resource_id = f"db-{uuid.uuid4().hex[:26].upper()}"
-    _launch(instance, lambda server: server.copy(_installation().pristine(_world)))
+    _launch(instance, lambda server: server.seed())
     return instance
 
 
@@ -177,10 +177,8 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     replica.source_db_instance_identifier = source.db_instance_arn if far else source.db_instance_identifier
     source.add_replica(replica)
     backend.databases[name] = replica
-    pristine = _installation().pristine(_world) if _world.seeding else None
-    _launch(
-        replica, lambda server: server.copy(pristine, source_server) if pristine else server.base_backup(source_server)
-    )
+    seeding = _world.seeding
+    _launch(replica, lambda server: server.seed(source_server) if seeding else server.base_backup(source_server))
     return replica
 
 
@@ -453,17 +451,20 @@ _programs: Installation | None = None
 
 
 def _installation() -> Installation:
-    global _programs
-    if _programs is None:
-        _programs = Installation(_world.home)
+    assert _programs is not None
     return _programs
+
+
+def prepare(world: World) -> None:
+    """Make the data directories while moto is being imported: both take seconds, on different processors."""
+    global _world, _programs
+    _world, _programs = world, Installation(world.home)
+    world.background(_programs.prepare, world)
 
 
 def install(world: World) -> None:
     from moto.rds.models import DBInstance, Event, RDSBackend
 
-    global _world
-    _world = world
     for function in (
         promote_read_replica,
         create_db_instance,
@@ -530,6 +531,10 @@ def _subnets(world: World) -> None:
         ec2 = world.backend("ec2", region)
         subnets = list(ec2.get_default_subnets().values())[:2]
         world.backend("rds", region).create_subnet_group("regami", "regami databases", subnets, [])
+
+
+def start(world: World) -> None:
+    world.background(_installation().prepare, world)  # for the next reset
 
 
 def stop(world: World) -> None:

@@ -48,32 +48,35 @@ class _Handler(BaseHTTPRequestHandler):
         world = self.server.world
         body = self._body()
         if self.path.startswith("/_sandbox/"):
-            return self._send(_control(world, self.command, self.path, body))
+            self._send(_control(world, self.command, self.path, body))
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = Call(self.command, self.path, headers, body, self.server.region)
         if call.access_key == SEED_KEY:
-            return self._send(_dispatch(self.server, call))
+            self._send(_dispatch(self.server, call))
+            return
         world.ready.wait(30)
         started = time.time()
         if call.region in world.cut_regions:
             self._log(call, started, None, "region-cut")
             world.hold(call.region)
-            return self._drop()
+            self._drop()
+            return
         seconds, rule = world.rules.take(call.service, call.action, call.region)
         if seconds:
             time.sleep(seconds)
         kind = rule.kind if rule else ("latency" if seconds else None)
         if kind == "reset":
             self._log(call, started, None, kind)
-            return self._drop()
-        if kind in (None, "latency", "lost-answer"):
-            response = _dispatch(self.server, call)
-        else:
-            response = fault(call, kind, rule.code)
+            self._drop()
+            return
+        answered = kind in (None, "latency", "lost-answer")
+        response = _dispatch(self.server, call) if answered else fault(call, kind, rule.code)
         self._log(call, started, response.status, kind)
         if kind == "lost-answer":
-            return self._drop()
-        self._send(response)
+            self._drop()
+        else:
+            self._send(response)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_request
 
@@ -127,15 +130,13 @@ def _dispatch(server: _Server, call: Call) -> Response:
     world = server.world
     with world.lock:
         try:
-            if handler := world.handlers.get(call.service):
-                response = result(call, handler(call))
-            else:
-                response = _moto(server.app, call)
+            handler = world.handlers.get(call.service)
+            response = result(call, handler(call)) if handler else _moto(server.app, call)
         except ApiError as refused:
             return error(call, refused.code, refused.message, refused.status)
         except Exception as failure:
             return _unanswerable(world, call, failure)
-        if response.status == 404 and not response.body or b"<!doctype html" in response.body[:20].lower():
+        if (response.status == 404 and not response.body) or b"<!doctype html" in response.body[:20].lower():
             return _unanswerable(world, call, NotImplementedError())
         if call.is_change and response.status < 300:
             for follow_up in world.after_change:
@@ -244,9 +245,8 @@ def listen(world: World, region: str | None = None, host: str = "127.0.0.1", por
     """
     global _app
     if _app is None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
         from moto.core import responses
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         # moto inspects the whole response class anew for every call, which costs more than most calls.
         responses.method_names_from_class = lru_cache(responses.method_names_from_class)

@@ -4,6 +4,7 @@
 """The sandbox's world: what its parts share, and its life: install once, then seed, start, stop for every reset.
 
 A part is a module with any of
+    prepare(world)   start slow work that needs no moto; once per process, before anything else
     install(world)   patch moto's classes; once per process, before the endpoint serves
     seed(world)      create resources; moto is empty, the endpoint serves, nothing of the part runs
     start(world)     threads and listeners
@@ -18,7 +19,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import socket
 import sys
 import threading
@@ -33,10 +33,16 @@ from .faults import Fault, Rules
 from .processes import Process, Spawner
 
 # In the order in which they are seeded and started; stopped in reverse.
-PARTS = ("faults", "basics", "cloudwatch", "rds", "aurora", "elbv2", "ecs", "route53", "arc", "load")
+PARTS = ("faults", "basics", "cloudwatch", "logs", "rds", "aurora", "elbv2", "ecs", "route53", "arc", "load")
 
 # Calls with this access key seed the world: not recorded, not failed, not held back during a reset.
 SEED_KEY = "SANDBOXSEEDSANDBOXSE"
+
+# The AWS CLI has an address of its own for RDS in us-east-1, which AWS_ENDPOINT_URL does not replace: hence --endpoint-url.
+_ENVIRONMENT = """\
+export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_PAGER=
+aws() {{ command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }}
+"""
 
 
 @dataclass
@@ -183,11 +189,13 @@ class World:
                 getattr(part, function)(self)
 
     def install(self) -> None:
+        self.each("prepare")
         self.each("install")
 
     def begin(self) -> None:
         """Seed an empty world and start it."""
-        self._stopping = threading.Event()
+        if self._stopping.is_set():
+            self._stopping = threading.Event()
         self.state = {"endpoint_url": self.endpoint_url, "account_id": self.account_id, "regions": {}}
         self.seeding = True
         try:
@@ -230,6 +238,8 @@ class World:
         self.closed.set()
 
     def save_state(self) -> None:
+        """sandbox.json, and env.sh for a person's shell."""
+        (self.home / "env.sh").write_text(_ENVIRONMENT.format(url=self.endpoint_url))
         path = self.home / "sandbox.json"
         scratch = path.with_suffix(".new")
         with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -303,7 +313,7 @@ class CallLog:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock, self._entries = path, threading.Lock(), []
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 it stays open as long as the sandbox
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -327,7 +337,3 @@ class CallLog:
 
 def _exists(part: str) -> bool:
     return (Path(__file__).parent / f"{part}.py").exists()
-
-
-def remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
