@@ -166,7 +166,7 @@ class AuroraGlobalFailover(Verb):
         return [
             {
                 "verb": "sre.runbooks.aurora_global_failover",
-                "args": {"global_cluster": self.params["global_cluster"], "target_cluster": cluster, "region": region},
+                "arguments": {"global_cluster": self.params["global_cluster"], "target_cluster": cluster, "region": region},
             }
         ]
 
