@@ -100,11 +100,12 @@ def picture(folder: Path, killed: float, users: dict) -> list[str]:
     from ansible_collections.sre.runbooks.plugins.module_utils import record, timeline
 
     marks = [(killed, "primary database killed")]
-    if users.get("outage"):
-        marks += [
-            (users["outage"]["last_before"], "users: last acknowledged write"),
-            (users["outage"]["first_after"], "users: writes are acknowledged again"),
-        ]
+    for key, text in (
+        ("last_ack_before", "users: last acknowledged write"),
+        ("first_ack_after", "users: writes are acknowledged again"),
+    ):
+        if users[key] is not None:
+            marks.append((users[key], text))
     return timeline.draw(record.events(folder), marks)
 
 
