@@ -512,8 +512,11 @@ def _seed_region(world: World, region: str, suffix: str, count: int) -> None:
 def _task_definition(world: World, region: str) -> dict:
     """As a team would have it: much that a careless copy of a revision loses."""
     facts = world.state["regions"][region]
+    # Both regions write to the primary: runbook 1, step 5 is what points the standby elsewhere.
+    primary = world.regions[0]
     with world.lock:
-        endpoint = world.backend("rds", region).describe_db_instances(facts["db_instance"])[0].endpoint
+        instance = world.state["regions"][primary]["db_instance"]
+        endpoint = world.backend("rds", primary).describe_db_instances(instance)[0].endpoint
     roles = f"arn:aws:iam::{world.account_id}:role"
     return {
         "family": FAMILY,
