@@ -66,7 +66,8 @@ def deregister(region: str, group_arn: str, address: str) -> None:
 def target(group_arn: str, address: str) -> Target | None:
     """The newest target at an address, registered or draining; None once it has drained."""
     group = groups.get(group_arn)
-    return next((each for each in reversed(group.targets) if each.address == address), None) if group else None
+    found = reversed(group.targets) if group else ()
+    return next((each for each in found if each.address == address and not each.drained), None)
 
 
 # ---- moto's configuration to the proxy's ---------------------------------------------------------------------------
