@@ -309,7 +309,7 @@ def _probe_health_checks() -> None:
 
 
 def _probe(check: Any) -> bool:
-    host = check.ip_address or next(iter(_addresses(check.fqdn or "")), None)
+    host = check.ip_address or next(iter(addresses(check.fqdn or "")), None)
     if host is None:
         return False
     connection = http.client.HTTPConnection(host, int(check.port), timeout=2)
@@ -361,7 +361,7 @@ def lookup(name: str, kind: str) -> tuple[list[Answer], bool, Answer | None] | N
     return zone.answer(name, kind), zone.has(name), soa[0] if soa else None
 
 
-def _addresses(name: str) -> list[str]:
+def addresses(name: str) -> list[str]:
     found = lookup(canonical(name), "A")
     return [value for each in (found[0] if found else []) if each.kind == "A" for value in each.values]
 
