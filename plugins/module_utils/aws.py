@@ -121,14 +121,15 @@ class Aws:
                     raise Stop(explain(error, service, "client", key[1])) from error
             return self._clients[key]
 
-    def read(self, service, operation, /, region=None, **arguments):
+    # By position, and named unlike any AWS argument: UpdateService, for one, takes a `service`.
+    def read(self, api, operation, /, region=None, **arguments):
         """A call that changes nothing; repeated through throttling, server errors and lost answers.
 
         Raises:
             Unreachable: no answer after all tries.
             botocore ClientError: AWS said no; callers look at the code where "not found" is an answer.
         """
-        client = self.client(service, region)
+        client = self.client(api, region)
 
         @AWSRetry.jittered_backoff(retries=READ_TRIES, delay=0.3, max_delay=5, catch_extra_error_codes=list(THROTTLED))
         def attempt():
@@ -139,26 +140,26 @@ class Aws:
                 return attempt()
             except (boto_errors.ConnectTimeoutError, boto_errors.ReadTimeoutError) as error:
                 # Silence already cost a full time-out; a second one would only double it.
-                raise Unreachable(explain(error, service, operation, region or self.region)) from error
+                raise Unreachable(explain(error, api, operation, region or self.region)) from error
             except (boto_errors.ConnectionError, boto_errors.HTTPClientError) as error:
                 if not remaining:
-                    raise Unreachable(explain(error, service, operation, region or self.region)) from error
+                    raise Unreachable(explain(error, api, operation, region or self.region)) from error
             except boto_errors.ClientError as error:
                 if not remaining or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) < 500:
-                    error.sre_call = (service, operation, region or self.region)
+                    error.sre_call = (api, operation, region or self.region)
                     raise
             except boto_errors.BotoCoreError as error:
-                raise Stop(explain(error, service, operation, region or self.region)) from error
+                raise Stop(explain(error, api, operation, region or self.region)) from error
         return None
 
-    def change(self, service, operation, /, region=None, **arguments):
+    def change(self, api, operation, /, region=None, **arguments):
         """A mutation, sent once; sent again only after an answer that says it was not applied.
 
         Raises:
             LostAnswer: time-out, reset or a server error; look at the state before repeating.
             Stop: AWS said no, in words.
         """
-        client = self.client(service, region)
+        client = self.client(api, region)
 
         @AWSRetry.jittered_backoff(retries=6, delay=0.3, max_delay=8, catch_extra_error_codes=list(THROTTLED))
         def attempt():
@@ -167,18 +168,18 @@ class Aws:
             except boto_errors.ClientError as error:
                 status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
                 if status >= 500 and code_of(error) not in THROTTLED:
-                    raise LostAnswer(explain(error, service, operation, region or self.region)) from error
+                    raise LostAnswer(explain(error, api, operation, region or self.region)) from error
                 raise
 
         try:
             return attempt()
         except boto_errors.ClientError as error:
-            error.sre_call = (service, operation, region or self.region)
+            error.sre_call = (api, operation, region or self.region)
             raise
         except (boto_errors.ConnectionError, boto_errors.HTTPClientError) as error:
-            raise LostAnswer(explain(error, service, operation, region or self.region)) from error
+            raise LostAnswer(explain(error, api, operation, region or self.region)) from error
         except boto_errors.BotoCoreError as error:
-            raise Stop(explain(error, service, operation, region or self.region)) from error
+            raise Stop(explain(error, api, operation, region or self.region)) from error
 
 
 def code_of(error):
