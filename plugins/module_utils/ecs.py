@@ -33,11 +33,11 @@ class Service:
 
     Args:
         aws: the Aws to ask.
-        cluster, name: names or ARNs.
+        cluster, service: names or ARNs.
     """
 
-    def __init__(self, aws, cluster, name):
-        self._aws, self.cluster, self.name = aws, cluster, name
+    def __init__(self, aws, cluster, service):
+        self._aws, self.cluster, self.name = aws, cluster, service
         self._stops = {}
 
     def describe(self):
@@ -74,7 +74,8 @@ class Service:
 
     def unfinished(self):
         """ARNs of the tasks that may still do work, those that are stopping included."""
-        arns = self._tasks("RUNNING") + self._tasks("STOPPED")
+        found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
+        arns = found["running"] + found["stopped"]
         return [task["taskArn"] for task in self._describe_tasks(arns) if task["lastStatus"] not in ENDED]
 
     def _health(self, arn):

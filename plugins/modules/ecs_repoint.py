@@ -200,7 +200,8 @@ class EcsRepoint(Verb):
 
     def __init__(self, module):
         super().__init__(module)
-        self.service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
+        self.names = {"cluster": self.params["cluster"], "service": self.params["service"]}
+        self.service = ecs.Service(self.aws, **self.names)
         self.deployment = self.arn = self.registered = None
         self.registering = False
 
@@ -264,13 +265,7 @@ class EcsRepoint(Verb):
         self.arn = arn or self.arn
         if self.registering:  # also where its answer was lost and a second look found it
             self.registered = revisions.short(self.arn)
-        answer = self.aws.change(
-            "ecs",
-            "update_service",
-            cluster=self.params["cluster"],
-            service=self.params["service"],
-            taskDefinition=self.arn,
-        )
+        answer = self.aws.change("ecs", "update_service", **self.names, taskDefinition=self.arn)
         self.deployment = ecs.primary(answer["service"])["id"]
 
     def settle(self):
@@ -307,17 +302,8 @@ class EcsRepoint(Verb):
     def undo(self, before, done):
         if not any(step["do"] == "update" for step in done):
             return []
-        return [
-            {
-                "verb": "sre.runbooks.ecs_repoint",
-                "arguments": {
-                    "cluster": self.params["cluster"],
-                    "service": self.params["service"],
-                    "region": self.aws.region,
-                    "task_definition": before["task_definition"],
-                },
-            }
-        ]
+        arguments = dict(self.names, region=self.aws.region, task_definition=before["task_definition"])
+        return [{"verb": "sre.runbooks.ecs_repoint", "arguments": arguments}]
 
     def is_change(self, steps):
         return any(step["do"] != "settle" for step in steps)

@@ -182,9 +182,11 @@ from ansible_collections.sre.runbooks.plugins.module_utils.task_definition impor
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
 # Seconds that tasks usually take to start and turn healthy, and to drain (the default deregistration delay is 300).
-USUAL_START, USUAL_DRAIN = 90, 300
-# With when_unreachable=record: seconds until a call counts as not answered, and of silence that end a wait.
-ANSWER_WITHIN, SILENCE = 4, 15
+USUAL_START = 90
+USUAL_DRAIN = 300
+# With when_unreachable=record: seconds until a call counts as not answered, and seconds of silence that end a wait.
+ANSWER_WITHIN = 4
+SILENCE = 15
 
 ARGUMENTS = dict(
     cluster=dict(type="str", required=True),
@@ -212,14 +214,14 @@ class EcsScale(Verb):
         self.record = self.params["when_unreachable"] == "record"
         if self.record:
             self.aws = Aws(get_aws_connection_info(module), read_timeout=ANSWER_WITHIN)
-        self.service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
+        self.names = {"cluster": self.params["cluster"], "service": self.params["service"]}
+        self.service = ecs.Service(self.aws, **self.names)
         self.count = self.params["desired_count"]
         self.groups, self.reachable, self.touched = (), True, False
 
     def observe(self):
-        names = self.params["cluster"], self.params["service"]
         try:
-            seen = together(service=self.service.describe, bounds=lambda: scaling.describe(self.aws, *names))
+            seen = together(service=self.service.describe, bounds=lambda: scaling.describe(self.aws, **self.names))
             self.groups = ecs.target_groups(seen["service"])
             seen["targets"] = self.service.targets(self.groups)
             seen["unfinished"] = self._unfinished(seen)
@@ -229,7 +231,7 @@ class EcsScale(Verb):
             if not self.record:
                 raise Refusal(f"{error}: if that region is gone, when_unreachable=record goes on without it") from error
             self.reachable = False
-            left = f"{ecs.short(names[1])} was not scaled to {self.count} and its tasks may still run"
+            left = f"{ecs.short(self.names['service'])} was not scaled to {self.count} and its tasks may still run"
             return {"unreachable": f"{self.aws.region} does not answer: {left}"}
         return seen
 
@@ -273,21 +275,15 @@ class EcsScale(Verb):
 
     def bound(self, bounds):
         self.touched = True
-        scaling.register(self.aws, self.params["cluster"], self.params["service"], bounds)
+        scaling.register(self.aws, bounds=bounds, **self.names)
 
     def update(self):
         self.touched = True
-        self.aws.change(
-            "ecs",
-            "update_service",
-            cluster=self.params["cluster"],
-            service=self.params["service"],
-            desiredCount=self.count,
-        )
+        self.aws.change("ecs", "update_service", **self.names, desiredCount=self.count)
 
     def settle(self):
         self.touched = True
-        name, answered, known_stops = ecs.short(self.params["service"]), time.monotonic(), None
+        name, answered, known_stops = ecs.short(self.names["service"]), time.monotonic(), None
 
         def look():
             nonlocal answered, known_stops
@@ -317,12 +313,7 @@ class EcsScale(Verb):
     def undo(self, before, done):
         if not self.is_change(done):
             return []
-        arguments = {
-            "cluster": self.params["cluster"],
-            "service": self.params["service"],
-            "region": self.aws.region,
-            "desired_count": before["desired"],
-        }
+        arguments = dict(self.names, region=self.aws.region, desired_count=before["desired"])
         if before["floor"] is not None:
             arguments["scaling"] = {key: before[key] for key in ("floor", "ceiling", "suspended")}
         return [{"verb": "sre.runbooks.ecs_scale", "arguments": arguments}]
