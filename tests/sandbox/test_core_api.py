@@ -8,13 +8,18 @@ import concurrent.futures
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from core_helpers import PRIMARY, instance, wait_until
+
+from sandbox import server
+from sandbox.wire import Call
 
 ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=10)
 
@@ -188,28 +193,54 @@ def test_the_wrong_account(healed):
     assert healed.boto("sts").get_caller_identity()["Account"] == "123456789012"
 
 
-def test_one_of_many_wins_a_conditional_write(sandbox):
+def test_conditional_writes_of_many_are_never_both_accepted(sandbox):
+    """Each writer raises a number from what it last read; accepted changes must add up."""
+    key = {"TableName": "sre-incident-locks", "Key": {"name": {"S": "counter"}}}
     clients = [sandbox.boto("dynamodb", "us-west-2") for _ in range(8)]
+    clients[0].put_item(TableName="sre-incident-locks", Item={"name": {"S": "counter"}, "n": {"N": "0"}})
 
-    def take(client, holder, name):
-        try:
-            client.put_item(
-                TableName="sre-incident-locks",
-                Item={"name": {"S": name}, "holder": {"S": holder}},
-                ConditionExpression="attribute_not_exists(#n)",
-                ExpressionAttributeNames={"#n": "name"},
-            )
-            return holder
-        except client.exceptions.ConditionalCheckFailedException:
-            return None
+    def number(client):
+        return int(client.get_item(**key)["Item"]["n"]["N"])
 
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for round_ in range(10):
-            taken = pool.map(take, clients, map(str, range(8)), [f"race-{round_}"] * 8)
-            winners = [holder for holder in taken if holder]
-            assert len(winners) == 1
-            item = clients[0].get_item(TableName="sre-incident-locks", Key={"name": {"S": f"race-{round_}"}})["Item"]
-            assert item["holder"]["S"] == winners[0]
+    def count_up(client):
+        accepted = 0
+        for _ in range(40):
+            seen = number(client)
+            try:
+                client.update_item(
+                    **key,
+                    UpdateExpression="SET n = :next",
+                    ConditionExpression="n = :seen",
+                    ExpressionAttributeValues={":seen": {"N": str(seen)}, ":next": {"N": str(seen + 1)}},
+                )
+                accepted += 1
+            except client.exceptions.ConditionalCheckFailedException:
+                pass
+        return accepted
+
+    with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
+        accepted = sum(pool.map(count_up, clients))
+    assert 0 < accepted < 8 * 40, "they did get in each other's way"
+    assert accepted == number(clients[0])
+
+
+def test_moto_is_never_entered_twice_at_once():
+    """It is not safe under concurrent writes; how seldom it breaks makes a test through the network worthless."""
+    inside, overlaps = [], []
+
+    def handler(call):
+        overlaps.append(len(inside))
+        inside.append(call)
+        time.sleep(0.05)
+        inside.pop()
+
+    world = SimpleNamespace(lock=threading.RLock(), handlers={"probe": handler}, after_change=[])
+    scope = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/probe/aws4_request, SignedHeaders=host, Signature=0"
+    call = Call("POST", "/", {"authorization": scope, "x-amz-target": "Probe.Do"}, b"{}")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: server._dispatch(SimpleNamespace(world=world), call).status, range(4)))
+    assert answers == [200] * 4
+    assert overlaps == [0] * 4
 
 
 def test_the_password_is_in_secrets_manager_of_both_regions(sandbox):
