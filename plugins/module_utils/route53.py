@@ -12,6 +12,7 @@ https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecord
 from __future__ import annotations
 
 import difflib
+import time
 
 from . import dns, waiting
 from .aws import code_of
@@ -84,19 +85,20 @@ class Zone:
             "Comment": "sre.runbooks.route53_failover",
             "Changes": [{"Action": "UPSERT", "ResourceRecordSet": record} for record in new],
         }
-        for remaining in range(SEND_TRIES, -1, -1):
+        for lost in range(SEND_TRIES + 1):
             try:
                 answer = self._aws.change(
                     "route53", "change_resource_record_sets", HostedZoneId=self.id, ChangeBatch=batch
                 )
                 return answer["ChangeInfo"]["Id"].rpartition("/")[2]
             except LostAnswer as error:
-                if not remaining:
+                if lost == SEND_TRIES:
                     # No LostAnswer: to look again could find the change applied and leave out the waits.
                     raise Stop(
                         f"{error}; the change of {dns.plain(new[0]['Name'])} was sent {SEND_TRIES + 1} times: "
                         f"run the same command again when the API answers"
                     ) from error
+                time.sleep(0.2 * lost)
                 waiting.say(f"no answer from Route 53; looking whether {dns.plain(new[0]['Name'])} has changed")
                 there = self.record_sets(new[0]["Name"], new[0]["Type"])
                 if any(record not in old and record not in new for record in there):
