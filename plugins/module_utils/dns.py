@@ -18,7 +18,6 @@ try:
     import dns.query
     import dns.rcode
     import dns.rdatatype
-    import dns.resolver
 
     HAS_DNSPYTHON = True
 except ImportError:
@@ -91,6 +90,8 @@ def ask(server, name, record_type="A"):
 
 
 def _ask_resolver(name, record_type):
+    import dns.resolver  # twice as slow to import as all the rest, and seldom asked
+
     try:
         found = dns.resolver.resolve(name, record_type, lifetime=2 * TIMEOUT).rrset
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
