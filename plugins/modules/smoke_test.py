@@ -232,7 +232,7 @@ ARGUMENTS = dict(
         mutually_exclusive=[("body", "json"), ("body", "secret_json")],
     ),
     retry_for=dict(type="int", default=30),
-    passes=dict(type="int", default=1),
+    passes=dict(type="int", default=1, no_log=False),
     dns_servers=dict(type="list", elements="str", default=[]),
     log_groups=dict(
         type="list",

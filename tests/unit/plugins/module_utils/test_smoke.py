@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/dribble":
             self.send_header("Content-Length", "1000")
             self.end_headers()
-            for _ in range(20):
+            for _byte in range(20):
                 self.wfile.write(b"x")
                 self.wfile.flush()
                 time.sleep(0.05)
@@ -249,7 +249,7 @@ def trial(monkeypatch: pytest.MonkeyPatch, *statuses: int, **more: object) -> sm
 def test_passes_are_counted_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     there = trial(monkeypatch, 200, 503, 200, 200)
     over = []
-    for _ in range(4):
+    for _look in range(4):
         there.look()
         over.append(there.is_over(passes=2))
     assert over == [False, False, False, True]
