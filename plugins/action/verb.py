@@ -38,6 +38,7 @@ def tell(host, line):
 class ActionModule(ActionBase):
     """One action for every verb; the task's action still names the verb."""
 
+    _supports_async = True  # goes the way of an ordinary module
     _supports_check_mode = True
     _supports_diff = True
 

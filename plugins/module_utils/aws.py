@@ -25,7 +25,7 @@ except ImportError:  # AnsibleAWSModule says so in words
 
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
-from .errors import LostAnswer, Stop, Unreachable
+from .errors import LostAnswer, Stop, Throttled, Unreachable
 
 # Codes that AWSRetry does not know by itself. https://docs.aws.amazon.com/general/latest/gr/api-retries.html
 THROTTLED = (
@@ -55,7 +55,7 @@ DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Not
 
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
-READ_TRIES = 4
+READ_TRIES = 6
 
 
 @functools.cache
@@ -127,6 +127,7 @@ class Aws:
 
         Raises:
             Unreachable: no answer after all tries.
+            Throttled: AWS went on throttling.
             botocore ClientError: AWS said no; callers look at the code where "not found" is an answer.
         """
         client = self.client(api, region)
@@ -145,8 +146,10 @@ class Aws:
                 if not remaining:
                     raise Unreachable(explain(error, api, operation, region or self.region)) from error
             except boto_errors.ClientError as error:
+                error.sre_call = (api, operation, region or self.region)
+                if code_of(error) in THROTTLED:
+                    raise Throttled(f"{explain(error)}: wait a minute and repeat the command") from error
                 if not remaining or error.response["ResponseMetadata"].get("HTTPStatusCode", 0) < 500:
-                    error.sre_call = (api, operation, region or self.region)
                     raise
             except boto_errors.BotoCoreError as error:
                 raise Stop(explain(error, api, operation, region or self.region)) from error

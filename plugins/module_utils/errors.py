@@ -23,6 +23,10 @@ class Unreachable(Stop):
     """A region, an endpoint or a database does not answer at all (no answer is not a "no")."""
 
 
+class Throttled(Stop):
+    """AWS answers, but not to us for now: never to be taken for a region that is gone."""
+
+
 class LostAnswer(Stop):
     """A mutation was sent and its answer never came: it may or may not have been applied."""
 

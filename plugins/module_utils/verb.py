@@ -27,7 +27,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 from . import waiting
 from .aws import Aws, explain
-from .errors import LostAnswer, Stop
+from .errors import LostAnswer, Stop, WaitTimeout
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
@@ -120,9 +120,13 @@ class Verb:
 
     def wait(self, look, done, what, usual=None, state=str):
         """`wait_until` with this verb's deadline and lease; adds to waited_seconds."""
-        seen, seconds = waiting.wait_until(
-            look, done, what, self.params["wait_timeout"], usual=usual, tick=self.keep_lease, state=state
-        )
+        try:
+            seen, seconds = waiting.wait_until(
+                look, done, what, self.params["wait_timeout"], usual=usual, tick=self.keep_lease, state=state
+            )
+        except WaitTimeout:
+            self.waited_seconds += self.params["wait_timeout"]
+            raise
         self.waited_seconds += seconds
         return seen
 

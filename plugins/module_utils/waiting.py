@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from .errors import Unreachable, WaitTimeout
+from .errors import Throttled, Unreachable, WaitTimeout
 
 # Seconds between two looks: quick at first, never more than a second or two behind the truth afterwards, and
 # well below the describe quotas of AWS (30 calls a minute and waiter at the slowest).
@@ -30,7 +30,7 @@ def wait_until(look, done, what, timeout, usual=None, tick=None, state=str, cloc
     """Look until `done(seen)`; returns (seen, seconds waited).
 
     Args:
-        look: reads the present state; Unreachable is waited through, any other exception ends the wait.
+        look: reads the present state; Unreachable and Throttled are waited through, any other exception ends the wait.
         done: pure predicate on what was seen; raises Stop where the state can never become right.
         what: what is waited for, for people.
         timeout: seconds.
@@ -53,7 +53,7 @@ def wait_until(look, done, what, timeout, usual=None, tick=None, state=str, cloc
                 if said is not None:
                     say(f"{what}: {text}, after {elapsed:.0f} s")
                 return seen, round(elapsed, 2)
-        except Unreachable as error:
+        except (Unreachable, Throttled) as error:
             silent, text = error, str(error)
         elapsed = clock() - started
         if elapsed >= timeout:

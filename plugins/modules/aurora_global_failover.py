@@ -166,7 +166,11 @@ class AuroraGlobalFailover(Verb):
         return [
             {
                 "verb": "sre.runbooks.aurora_global_failover",
-                "arguments": {"global_cluster": self.params["global_cluster"], "target_cluster": cluster, "region": region},
+                "arguments": {
+                    "global_cluster": self.params["global_cluster"],
+                    "target_cluster": cluster,
+                    "region": region,
+                },
             }
         ]
 

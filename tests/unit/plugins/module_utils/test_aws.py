@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import aws as plumbing
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Throttled, Unreachable
 
 try:
     from botocore.exceptions import ClientError, NoCredentialsError
@@ -75,6 +75,14 @@ def test_read_that_is_never_answered_is_unreachable(endpoint):
     with pytest.raises(Unreachable, match="us-east-1 got no answer"):
         aws.read("sts", "get_caller_identity")
     assert len(seen) == 2
+
+
+def test_read_that_goes_on_being_throttled_is_not_taken_for_silence(endpoint):
+    aws, answers, seen = endpoint
+    answers += [error(400, "ThrottlingException")] * 9
+    with pytest.raises(Throttled, match="repeat the command"):
+        aws.read("sts", "get_caller_identity")
+    assert len(seen) == plumbing.READ_TRIES
 
 
 @pytest.mark.parametrize("answer", [None, error(500, "InternalFailure"), error(503, "ServiceUnavailable")])

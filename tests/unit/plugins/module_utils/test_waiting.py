@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import waiting
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable, WaitTimeout
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Throttled, Unreachable, WaitTimeout
 
 
 class Clock:
@@ -76,8 +76,9 @@ def test_says_each_change_and_otherwise_every_few_seconds(said):
     assert 3 <= len(said) <= 7
 
 
-def test_silence_is_waited_through():
-    (seen, _seconds), _clock = wait(states(Unreachable("no answer"), "available"))
+@pytest.mark.parametrize("error", [Unreachable("no answer"), Throttled("slow down")])
+def test_silence_and_throttling_are_waited_through(error):
+    (seen, _seconds), _clock = wait(states(error, "available"))
     assert seen == "available"
 
 
