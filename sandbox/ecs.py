@@ -285,8 +285,7 @@ def _start(service: Any, deployment: dict, number: int) -> None:
     definition = describe_task_definition(service._backend, deployment["taskDefinition"])
     started = [Task(_world, service, deployment["id"], definition) for _ in range(number)]
     tasks[service.arn] += started
-    for task in started:
-        task.advance()
+    _wake.set()  # the next look launches them, and sees it when that fails
     _say(service, f"has started {len(started)} tasks: {_names(started)}.")
 
 

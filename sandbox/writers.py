@@ -60,7 +60,8 @@ class Resolver:
 
 class Journal:
     def __init__(self, path: Path) -> None:
-        self._file, self._lock = open(path, "a", encoding="utf-8"), threading.Lock()
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
 
     def add(self, **entry: object) -> None:
         with self._lock:
