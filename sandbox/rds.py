@@ -543,7 +543,8 @@ def stop(world: World) -> None:
             process.kill()
     for server in list(servers.values()):
         server.remove()
-    servers.clear()
+    for each in (servers, _slow, _killed, _frozen, _paused):
+        each.clear()
 
 
 def status(world: World) -> list[dict]:

@@ -88,7 +88,9 @@ def test_reset_brings_back_the_first_state(fresh_sandbox):
     sandbox.boto("rds", "us-west-2").promote_read_replica(DBInstanceIdentifier="regami-db-replica")
     sandbox.fault("wrong-account")
     sandbox.fault("api", service="rds", action="*", kind="denied")
+    sandbox.fault("primary-killed")
     sandbox.reset()
+    sandbox.heal("primary-killed")  # heals nothing: the reset did
     assert row_numbers(connect(sandbox, *PRIMARY)) == []
     replica = instance(sandbox, "us-west-2", "regami-db-replica")
     assert (replica["DBInstanceStatus"], replica["StatusInfos"][0]["Status"]) == ("available", "replicating")
