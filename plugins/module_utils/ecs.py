@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 
+from . import elbv2
 from .aws import code_of, together
 from .errors import Refusal, Stop, WaitTimeout
 
@@ -58,10 +59,16 @@ class Service:
         return service
 
     def targets(self, groups):
-        """The targets registered now, for each entry of `target_groups`: [(name, [{target, state, why}])]."""
+        """The targets registered now, for each entry of `target_groups`: [(name, [{target, state, reason}])]."""
         if not groups:
             return []
-        answers = together(**{arn: lambda arn=arn: self._health(arn) for arns in groups for arn in arns})
+        answers = together(
+            **{
+                arn: lambda arn=arn: elbv2.target_health(self._aws, arn, self._aws.region)
+                for arns in groups
+                for arn in arns
+            }
+        )
         return [
             (" + ".join(arn.split("/")[-2] for arn in arns), [target for arn in arns for target in answers[arn]])
             for arns in groups
@@ -77,17 +84,6 @@ class Service:
         found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
         arns = found["running"] + found["stopped"]
         return [task["taskArn"] for task in self._describe_tasks(arns) if task["lastStatus"] not in ENDED]
-
-    def _health(self, arn):
-        answer = self._aws.read("elbv2", "describe_target_health", TargetGroupArn=arn)
-        return [
-            {
-                "target": f"{each['Target']['Id']}:{each['Target'].get('Port', '')}",
-                "state": each["TargetHealth"]["State"],
-                "why": each["TargetHealth"].get("Description") or each["TargetHealth"].get("Reason", ""),
-            }
-            for each in answer["TargetHealthDescriptions"]
-        ]
 
     def _tasks(self, desired_status):
         arns, more = [], {}
@@ -311,7 +307,7 @@ def _states(targets):
 def findings(seen):
     """What a person looks at first: why tasks stopped, which targets are not healthy, the service's last events."""
     targets = [
-        f"{target['target']} is {target['state']}{': ' if target['why'] else ''}{target['why']}"
+        f"{target['target']} is {target['state']}{': ' if target['reason'] else ''}{target['reason']}"
         for _name, targets in seen["targets"]
         for target in targets
         if target["state"] != "healthy"

@@ -27,7 +27,7 @@ def target_health(aws, arn, region):
         {
             "target": f"{entry['Target']['Id']}:{entry['Target'].get('Port', '-')}",
             "state": entry["TargetHealth"]["State"],
-            "reason": entry["TargetHealth"].get("Reason", ""),
+            "reason": entry["TargetHealth"].get("Description") or entry["TargetHealth"].get("Reason", ""),
         }
         for entry in found["TargetHealthDescriptions"]
     ]

@@ -87,7 +87,7 @@ def outcome(failed, check_mode, changed, verification):
         return "failed"
     if check_mode:
         return "planned"
-    if any(not check["ok"] for check in verification):
+    if any(check["ok"] is False for check in verification):
         return "failed"
     if changed:
         return "recovered" if verification else "failed"

@@ -74,7 +74,7 @@ possible_loss_seconds:
   sample: 0.0
 before:
   description: The writer found.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {writer: "arn:aws:rds:us-east-1:123456789012:cluster:regami-aurora"}
 after:
@@ -84,13 +84,13 @@ after:
   sample: {writer: "arn:aws:rds:us-west-2:123456789012:cluster:regami-aurora-secondary"}
 steps:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: [{do: switchover, what: switch regami-global over to regami-aurora-secondary, before: null, after: null}]
 undo:
   description: The same verb towards the former writer, after a switchover.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
@@ -102,7 +102,7 @@ notes:
   sample: []
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 95.0
 """

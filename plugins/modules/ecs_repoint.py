@@ -109,12 +109,12 @@ task_definition_arn:
   sample: arn:aws:ecs:us-west-2:123456789012:task-definition/regami-api:4
 registered:
   description: The revision that this run registered, null where it registered none.
-  returned: always
+  returned: unless refused
   type: str
   sample: regami-api:4
 before:
   description: The service as found. C(endpoints) has the host and port of the variables, by container.
-  returned: always
+  returned: unless refused
   type: dict
   sample:
     desired: 0
@@ -132,7 +132,7 @@ after:
     endpoints: {app.DATABASE_URL: "regami-db-replica.us-west-2.rds.amazonaws.com:5432"}
 steps:
   description: What was done, or would be done in check mode, in order. The step C(settle) only waits and is no change.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -147,7 +147,7 @@ steps:
     - {do: settle, what: wait until regami-service-secondary has rolled out, before: null, after: null}
 undo:
   description: The same verb with the former revision, which brings back exactly what ran; empty without a change.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -165,7 +165,7 @@ notes:
   sample: []
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 0.4
 """

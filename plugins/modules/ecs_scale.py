@@ -127,7 +127,7 @@ before:
   description:
     - The service and its scaling as found, empty where the region did not answer. C(floor), C(ceiling) and
       C(suspended) are null where nothing scales the service.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {desired: 0, running: 0, task_definition: "regami-api:4", floor: 0, ceiling: 10, suspended: []}
 after:
@@ -137,7 +137,7 @@ after:
   sample: {desired: 2, running: 2, task_definition: "regami-api:4", floor: 2, ceiling: 10, suspended: []}
 steps:
   description: What was done, or would be done in check mode, in order. The step C(settle) only waits and is no change.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -147,7 +147,7 @@ steps:
     - {do: settle, what: wait until regami-service-secondary serves with 2 tasks, before: null, after: null}
 undo:
   description: The same verb with the former count and bounds; empty where nothing was changed.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -166,7 +166,7 @@ notes:
   sample: ["us-east-1 does not answer: regami-service was not drained and its tasks may still run"]
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 41.7
 """

@@ -73,7 +73,7 @@ lease:
   sample: {name: regami-api, table: sre-incident-locks, region: us-west-2, ttl: 60, token: 7}
 before:
   description: The holder found, empty where there was none.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {}
 after:
@@ -83,19 +83,19 @@ after:
   sample: {holder: oncall@bastion, token: 7}
 steps:
   description: What was done, or would be done in check mode.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: [{do: take, what: take the lease regami-api, before: free, after: oncall@bastion}]
 undo:
   description: Always empty; a lease is given back, not undone.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 0.0
 """

@@ -157,7 +157,7 @@ endpoint:
   sample: {host: regami-db-replica.cxyz.us-west-2.rds.amazonaws.com, port: 5432}
 before:
   description: Both instances as found.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {role: replica, status: available, source: "arn:aws:rds:us-east-1:123456789012:db:regami-db-primary", primary: answers}
 after:
@@ -167,13 +167,13 @@ after:
   sample: {role: primary, status: available, source: null, primary: fenced}
 steps:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: [{do: promote, what: promote regami-db-replica, before: replica, after: primary}]
 undo:
   description: Always empty, since a promotion cannot be undone; RV(notes) says what to do instead.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
@@ -185,7 +185,7 @@ notes:
   sample: ["UNFENCED: regami-db-primary does not answer and may still take writes when it comes back"]
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 312.4
 """

@@ -88,7 +88,7 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description: The instance as found; empty where there was none of that name.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {status: available, source: null}
 after:
@@ -98,13 +98,13 @@ after:
   sample: {status: available, source: "arn:aws:rds:us-west-2:123456789012:db:regami-db-replica"}
 steps:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: [{do: create_replica, what: create regami-db-primary as a replica of regami-db-replica, before: null, after: null}]
 undo:
   description: Always empty; the kept instance is named in RV(notes).
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
@@ -116,7 +116,7 @@ notes:
   sample: []
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 740.2
 """

@@ -168,7 +168,7 @@ before:
     - RV(before.serves) is the set that serves while all is healthy (null where several share the traffic),
       RV(before.sets) shows each set, RV(before.answers) is what the name servers answered (null where none was asked).
       With O(routing_controls) there is RV(before.controls) instead of the first two.
-  returned: always
+  returned: unless refused
   type: dict
   contains:
     serves:
@@ -187,7 +187,7 @@ before:
       description: Values that the name servers gave.
       type: list
       elements: str
-      returned: always
+      returned: unless refused
   sample:
     serves: primary
     sets:
@@ -206,7 +206,7 @@ after:
     answers: [198.51.100.20]
 steps:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -218,7 +218,7 @@ undo:
   description:
     - This verb with the former target. Empty where nothing moved, or where several sets shared the traffic before;
       RV(previous_record_sets) brings that back.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -226,7 +226,7 @@ undo:
       arguments: {record: api.regami.test, type: A, hosted_zone_id: Z1234567890ABC, set_identifier: primary}
 previous_record_sets:
   description: The record sets exactly as the API gave them before the change; empty with O(routing_controls).
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample:
@@ -246,7 +246,7 @@ notes:
   sample: []
 waited_seconds:
   description: Time spent in waits.
-  returned: always
+  returned: unless refused
   type: float
   sample: 98.4
 """

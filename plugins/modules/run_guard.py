@@ -55,7 +55,7 @@ caller:
   sample: {account: "123456789012", arn: "arn:aws:sts::123456789012:assumed-role/oncall/jane"}
 before:
   description: The account found.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {account: "123456789012"}
 after:
@@ -65,19 +65,19 @@ after:
   sample: {account: "123456789012"}
 steps:
   description: Always empty.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
 undo:
   description: Always empty.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
 waited_seconds:
   description: Always V(0.0).
-  returned: always
+  returned: unless refused
   type: float
   sample: 0.0
 """

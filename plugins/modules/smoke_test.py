@@ -142,36 +142,36 @@ EXAMPLES = r"""
 RETURN = r"""
 verification:
   description: What each check and each log group showed; RV(verification[].ok) is null where check mode left it out.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   contains:
     name:
       description: Name of the check, or the log group.
       type: str
-      returned: always
+      returned: unless refused
     ok:
       description: Whether it passed.
       type: bool
-      returned: always
+      returned: unless refused
     status:
       description: Status code of the last answer, null where there was none.
       type: int
-      returned: always
+      returned: unless refused
     seconds:
       description: Time that the last answer took.
       type: float
-      returned: always
+      returned: unless refused
     seen:
       description: What was seen, without secrets and cut to a line.
       type: str
-      returned: always
+      returned: unless refused
   sample:
     - {name: database, ok: true, status: 200, seconds: 0.012, seen: answered 200}
     - {name: log /ecs/regami-api us-west-2, ok: true, status: null, seconds: 0.05, seen: "0 ERROR lines, 0 allowed"}
 before:
   description: Always empty; nothing is changed.
-  returned: always
+  returned: unless refused
   type: dict
   sample: {}
 after:
@@ -181,19 +181,19 @@ after:
   sample: {}
 steps:
   description: Always empty; nothing is changed.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
 undo:
   description: Always empty; nothing is changed.
-  returned: always
+  returned: unless refused
   type: list
   elements: dict
   sample: []
 waited_seconds:
   description: Time until the checks passed.
-  returned: always
+  returned: unless refused
   type: float
   sample: 0.4
 """

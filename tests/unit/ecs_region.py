@@ -167,7 +167,7 @@ class Region:
 
     # --- load balancer and scaling ---
 
-    def describe_target_health(self, TargetGroupArn: str) -> dict[str, Any]:
+    def describe_target_health(self, TargetGroupArn: str, region: str = REGION) -> dict[str, Any]:
         return {
             "TargetHealthDescriptions": [
                 {"Target": {"Id": f"10.0.0.{number}", "Port": 8080}, "TargetHealth": {"State": state}}

@@ -21,7 +21,7 @@ from ansible_collections.sre.runbooks.tests.unit.ecs_region import (
 
 
 def seen(region, **changes):
-    targets = [("regami-tg", [{"target": "10.0.0.1:80", "state": state, "why": ""} for state in region.targets])]
+    targets = [("regami-tg", [{"target": "10.0.0.1:80", "state": state, "reason": ""} for state in region.targets])]
     return {"service": region.service, "targets": targets, "stops": [], "unfinished": []} | changes
 
 
