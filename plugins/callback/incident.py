@@ -179,7 +179,7 @@ class CallbackModule(CallbackBase):
             self._display.display(f"  note: {note}", color="yellow")
         for check in self.report["verification"]:
             self._display.display(f"  {'passed' if check['ok'] else 'FAILED'}: {check['name']}")
-        self._display.display(f"  record: {os.path.relpath(self.folder)}")
+        self._display.display(f"  record: {min(os.path.relpath(self.folder), self.folder, key=len)}")
 
 
 def _iso(seconds):

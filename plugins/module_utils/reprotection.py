@@ -59,6 +59,7 @@ def plan(observed, wanted):
             )
         )
     kept = [instance["id"] for instance in observed["retired"]]
+    kept += [step.after for step in steps if step.do == "rename"]
     if kept:
         notes.append(
             f"{', '.join(kept)} still holds what was never replicated: compare, then delete it by hand; it costs until then"

@@ -236,12 +236,18 @@ def test_task_definitions_are_listed_in_order(fresh_sandbox):
 
 def test_standby_unhealthy(fresh_sandbox):
     fresh_sandbox.fault("standby-unhealthy")
-    update(fresh_sandbox, WEST, desiredCount=1)
+    arn = repoint(fresh_sandbox, WEST, endpoint(fresh_sandbox, WEST))
+    update(fresh_sandbox, WEST, desiredCount=1, taskDefinition=arn)
     failed = {"State": "unhealthy", "Reason": "Target.FailedHealthChecks", "Description": "Health checks failed"}
     wait_until(lambda: target_health(fresh_sandbox, WEST) == [failed], "an unhealthy target")
     assert http_call(facts(fresh_sandbox, WEST)["alb_url"], "/health")[0] == 503
+    # Running is not enough: the rollout goes on until the target is healthy.
+    during = service(fresh_sandbox, WEST)
+    assert (during["runningCount"], len(during["deployments"])) == (1, 2)
+    assert during["deployments"][0]["rolloutState"] == "IN_PROGRESS"
     fresh_sandbox.heal("standby-unhealthy")
     wait_healthy(fresh_sandbox, WEST, 1)
+    assert len(wait_steady(fresh_sandbox, WEST)["deployments"]) == 1
 
 
 def test_region_cut_and_back(fresh_sandbox):

@@ -62,6 +62,7 @@ def test_old_primary_is_kept_and_replaced():
     assert settings["SourceDBInstanceIdentifier"] == NEW_ARN
     assert settings["DBSubnetGroupName"] == "private"
     assert settings["Tags"] == [{"Key": "team", "Value": "regami"}]
+    assert result.notes[0].startswith("regami-db-primary-retired-20270115080000 still holds")
 
 
 def test_writable_old_primary_is_fenced_first():
