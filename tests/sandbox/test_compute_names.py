@@ -19,6 +19,12 @@ from sandbox.routing import Zone
 EAST_ALB, WEST_ALB = "127.0.1.10", "127.0.2.10"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def first_state(sandbox):
+    """For the tests that change nothing: they come first."""
+    sandbox.reset()
+
+
 def records(sandbox, name="api.regami.test"):
     found = sandbox.boto("route53").list_resource_record_sets(
         HostedZoneId=sandbox.state["hosted_zone_id"], StartRecordName=name
@@ -45,33 +51,6 @@ def test_seeded_names(sandbox):
     assert dig(sandbox, facts(sandbox, WEST)["alb_dns_name"]) == [WEST_ALB]
     assert dig(sandbox, "nothing.regami.test") == []
     assert dig(sandbox, "example.com") == []
-
-
-def test_swap_in_one_batch_is_served_when_in_sync(fresh_sandbox):
-    update(fresh_sandbox, WEST, desiredCount=1)
-    wait_healthy(fresh_sandbox, WEST, 1)
-    primary, secondary = records(fresh_sandbox)
-    made = change(
-        fresh_sandbox,
-        ("UPSERT", {**primary, "Failover": "SECONDARY"}),
-        ("UPSERT", {**secondary, "Failover": "PRIMARY"}),
-    )
-    assert made["Status"] == "PENDING"
-    assert dig(fresh_sandbox, "api.regami.test") == [EAST_ALB]
-    route53 = fresh_sandbox.boto("route53")
-    wait_until(lambda: route53.get_change(Id=made["Id"])["ChangeInfo"]["Status"] == "INSYNC", "INSYNC")
-    assert dig(fresh_sandbox, "api.regami.test") == [WEST_ALB]
-
-
-def test_unhealthy_primary_is_answered_by_the_secondary(fresh_sandbox):
-    update(fresh_sandbox, WEST, desiredCount=1)
-    wait_healthy(fresh_sandbox, WEST, 1)
-    update(fresh_sandbox, EAST, desiredCount=0)
-    wait_until(lambda: dig(fresh_sandbox, "api.regami.test") == [WEST_ALB], "failover by health")
-    # Weight 0 counts only when nothing else is healthy.
-    assert dig(fresh_sandbox, "weighted.regami.test") == [WEST_ALB]
-    update(fresh_sandbox, WEST, desiredCount=0)
-    wait_until(lambda: dig(fresh_sandbox, "api.regami.test") == [EAST_ALB], "with nothing healthy, the primary")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +102,33 @@ def test_unknown_zone_and_change(sandbox):
         route53.list_resource_record_sets(HostedZoneId="Z0000000000000")
     with pytest.raises(route53.exceptions.NoSuchChange):
         route53.get_change(Id="C0000000000000")
+
+
+def test_swap_in_one_batch_is_served_when_in_sync(fresh_sandbox):
+    update(fresh_sandbox, WEST, desiredCount=1)
+    wait_healthy(fresh_sandbox, WEST, 1)
+    primary, secondary = records(fresh_sandbox)
+    made = change(
+        fresh_sandbox,
+        ("UPSERT", {**primary, "Failover": "SECONDARY"}),
+        ("UPSERT", {**secondary, "Failover": "PRIMARY"}),
+    )
+    assert made["Status"] == "PENDING"
+    assert dig(fresh_sandbox, "api.regami.test") == [EAST_ALB]
+    route53 = fresh_sandbox.boto("route53")
+    wait_until(lambda: route53.get_change(Id=made["Id"])["ChangeInfo"]["Status"] == "INSYNC", "INSYNC")
+    assert dig(fresh_sandbox, "api.regami.test") == [WEST_ALB]
+
+
+def test_unhealthy_primary_is_answered_by_the_secondary(fresh_sandbox):
+    update(fresh_sandbox, WEST, desiredCount=1)
+    wait_healthy(fresh_sandbox, WEST, 1)
+    update(fresh_sandbox, EAST, desiredCount=0)
+    wait_until(lambda: dig(fresh_sandbox, "api.regami.test") == [WEST_ALB], "failover by health")
+    # Weight 0 counts only when nothing else is healthy.
+    assert dig(fresh_sandbox, "weighted.regami.test") == [WEST_ALB]
+    update(fresh_sandbox, WEST, desiredCount=0)
+    wait_until(lambda: dig(fresh_sandbox, "api.regami.test") == [EAST_ALB], "with nothing healthy, the primary")
 
 
 def test_record_sets_are_listed_from_a_start_in_pages(fresh_sandbox):
