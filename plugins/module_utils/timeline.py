@@ -36,10 +36,10 @@ def draw(events, marks=()):
     lines = []
     for begin, length, text in rows:
         left = min(WIDTH - 1, int((begin - start) / total * WIDTH))
-        bar = "=" * max(1, round(length / total * WIDTH)) if length else "|"
-        bar = (" " * left + bar)[:WIDTH].ljust(WIDTH)
+        drawn = "=" * max(1, round(length / total * WIDTH)) if length else "|"
+        drawn = (" " * left + drawn)[:WIDTH].ljust(WIDTH)
         spent = f"{length:6.1f} s" if length else "        "
-        lines.append(f"{begin - start:7.1f} s  [{bar}] {spent}  {text}")
+        lines.append(f"{begin - start:7.1f} s  [{drawn}] {spent}  {text}")
     return lines
 
 
