@@ -517,6 +517,9 @@ def seed(world: World) -> None:
                 **common,
             }
         )
+    # A database has a past: a replica that never replayed a commit could not say how far behind it is.
+    with servers[home, PRIMARY].session() as query:
+        query("SELECT pg_logical_emit_message(true, 'sandbox', 'a commit before anything happened')")
     for region, name in ((home, PRIMARY), (away, REPLICA)):
         world.state["regions"][region]["db_instance"] = name
     world.state |= {
