@@ -58,7 +58,8 @@ class CallbackModule(CallbackBase):
         self.changed = self.failed = self.unfenced = False
         # The process that lives as long as the run: a lease held by it is free once it is gone.
         os.environ["SRE_RUNBOOKS_RUN"] = run_id(os.getpid())
-        os.environ.pop(record.FOLDER_VARIABLE, None)
+        for variable in (record.FOLDER_VARIABLE, aws.SILENT_VARIABLE):
+            os.environ.pop(variable, None)
 
     def v2_playbook_on_start(self, playbook):
         self.playbook = os.path.splitext(os.path.basename(playbook._file_name))[0]
@@ -125,6 +126,8 @@ class CallbackModule(CallbackBase):
             "state": state,
             "duration": round(time.time() - started, 3),
         }
+        if outcome.get("silent_regions"):
+            os.environ[aws.SILENT_VARIABLE] = " ".join(outcome["silent_regions"])
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
             event.update(

@@ -12,6 +12,7 @@ whose answer was lost raises LostAnswer so that the caller looks before it repea
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -56,6 +57,10 @@ DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Not
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 READ_TRIES = 6
+# A region that was found silent is asked again only this long for the rest of the run.
+BRIEF_TIMEOUT = 1
+# The regions that earlier verbs of the run found silent; the incident callback passes them on.
+SILENT_VARIABLE = "SRE_RUNBOOKS_SILENT_REGIONS"
 
 
 @functools.cache
@@ -101,10 +106,15 @@ class Aws:
         if extra is not None:
             self._config = self._config.merge(extra)
         self._clients, self._lock, self._session = {}, threading.Lock(), None
+        # Regions that do not answer, where a verb can do without them; a verb adds what it finds.
+        self.silent = set(os.environ.get(SILENT_VARIABLE, "").split())
 
     def client(self, service, region=None, endpoint_url=None, timeout=None):
         """A botocore client, made once for each service and region; `timeout` in seconds shortens the usual ones."""
-        key = (service, region or self.region, endpoint_url or self._endpoint, timeout)
+        region = region or self.region
+        if region in self.silent:
+            timeout = BRIEF_TIMEOUT
+        key = (service, region, endpoint_url or self._endpoint, timeout)
         with self._lock:
             if key not in self._clients:
                 if self._session is None:

@@ -105,6 +105,10 @@ class Verb:
         """What this verb returns besides the contract."""
         return {}
 
+    def silent_regions(self):
+        """{silent_regions} for the callback, which tells the verbs that follow."""
+        return {"silent_regions": sorted(self.aws.silent)} if self.aws.silent else {}
+
     def is_change(self, steps):
         """Whether carrying out `steps` counts as a change of the target."""
         return bool(steps)
@@ -165,7 +169,7 @@ def run(module, verb_class):
         notes=list(plan.notes),
         waited_seconds=round(verb.waited_seconds, 2),
         diff=_diff(before, after, steps),
-        **dict(plan.returned, **verb.returned()),
+        **dict(plan.returned, **verb.returned(), **verb.silent_regions()),
     )
 
 

@@ -231,6 +231,7 @@ class EcsScale(Verb):
             if not self.record:
                 raise Refusal(f"{error}: if that region is gone, when_unreachable=record goes on without it") from error
             self.reachable = False
+            self.aws.silent.add(self.aws.region)
             left = f"{ecs.short(self.names['service'])} was not scaled to {self.count} and its tasks may still run"
             return {"unreachable": f"{self.aws.region} does not answer: {left}"}
         return seen

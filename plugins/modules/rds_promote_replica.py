@@ -241,6 +241,8 @@ class RdsPromoteReplica(Verb):
         if seen["replica"] is None:
             raise rds.not_found(self.aws, self.id, self.region)
         source = seen["source"]
+        if isinstance(source, Unreachable):
+            self.aws.silent.add(self.source_region)
         quarantined = isinstance(source, dict) and source["security_groups"] == sorted(
             self.params["fence_security_groups"]
         )

@@ -68,6 +68,7 @@ class Region:
     region = REGION
 
     def __init__(self, desired: int = 0, running: int | None = None) -> None:
+        self.silent: set[str] = set()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.changes: list[tuple[str, dict[str, Any]]] = []
         self.revisions = {3: definition(3)}

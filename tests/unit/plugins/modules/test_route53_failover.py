@@ -58,6 +58,7 @@ class FakeAws:
         self.health = "healthy"
         self.status = ["PENDING", "INSYNC"]
         self.lost: list[str] = []
+        self.silent: set[str] = set()
         self.calls: list[str] = []
 
     def read(self, service: str, operation: str, region: str | None = None, **arguments: object) -> dict:
