@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import datetime
+import time
 
-from .aws import code_of
-from .errors import Refusal, Stop
+from .aws import attempt, code_of
+from .errors import Refusal, Stop, Unreachable
+from .postgres import Database
 
 # An instance in one of these comes to "available" by itself; in one of the others a person must look.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
@@ -137,3 +139,28 @@ def mark(aws, arn, region, tags):
         ResourceName=arn,
         Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
     )
+
+
+def database(instance, login):
+    """The application's database on an instance, for the LOGIN_ARGUMENTS in `login`."""
+    return Database(instance["host"], instance["port"], login)
+
+
+def ask(instance, login):
+    """`Database.facts()` of an instance, or the reason why there are none (an exception, not raised)."""
+    if not isinstance(instance, dict) or not instance["host"]:
+        return Unreachable("its region does not answer" if isinstance(instance, Unreachable) else "it has no endpoint")
+    if not login["login_user"]:
+        return Unreachable("no login_user given")
+    return attempt(database(instance, login).facts, Stop)
+
+
+def fence(aws, instance_id, region, login):
+    """Let an instance take no more writes, and note that its sessions are known to have ended.
+
+    Returns the log position after its last write.
+    """
+    there = describe(aws, instance_id, region)
+    position = database(there, login).fence()
+    mark(aws, there["arn"], region, {FENCED_AT: f"{time.time():.0f}"})
+    return position

@@ -75,25 +75,9 @@ options:
       - V(false) is for controllers that have no way into the database network; then only what uses it can prove it.
     type: bool
     default: true
-  login_user:
-    description: User that may end sessions and alter the database, as the master user of RDS may.
-    type: str
-  login_password:
-    description: Its password.
-    type: str
-  login_db:
-    description: The database that the application writes to.
-    type: str
-  sslmode:
-    description: How far TLS is required on connections to the databases.
-    type: str
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-    default: require
-  ssl_root_cert:
-    description: File with the certificate authorities to trust for V(verify-ca) and V(verify-full).
-    type: path
 extends_documentation_fragment:
   - sre.runbooks.verb
+  - sre.runbooks.database_login
   - sre.runbooks.attributes
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -194,8 +178,8 @@ import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import rds
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
-from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS, Database
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.promotion import plan
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
@@ -249,9 +233,11 @@ class RdsPromoteReplica(Verb):
         seen["quarantined"] = bool(self.params["fence_security_groups"]) and quarantined
         seen.update(
             together(
-                replica_facts=lambda: self._facts(seen["replica"]),
+                replica_facts=lambda: rds.ask(seen["replica"], self.params),
                 source_facts=lambda: (
-                    Unreachable("it is cut off by its security groups") if seen["quarantined"] else self._facts(source)
+                    Unreachable("it is cut off by its security groups")
+                    if seen["quarantined"]
+                    else rds.ask(source, self.params)
                 ),
             )
         )
@@ -264,19 +250,6 @@ class RdsPromoteReplica(Verb):
             "source_region": self.source_region,
         }
         return seen
-
-    def _database(self, instance):
-        return Database(instance["host"], instance["port"], self.params)
-
-    def _facts(self, instance):
-        """`Database.facts()`, or the reason why there are none (an exception, not raised)."""
-        if not isinstance(instance, dict) or not instance["host"]:
-            return Unreachable(
-                "its region does not answer" if isinstance(instance, Unreachable) else "it has no endpoint"
-            )
-        if not self.params["login_user"]:
-            return Unreachable("no login_user given")
-        return attempt(self._database(instance).facts, Stop)
 
     def _events_say_promoted(self, seen):
         """Asked only where the instance is no replica and carries no tag of ours: somebody promoted it by hand."""
@@ -295,12 +268,10 @@ class RdsPromoteReplica(Verb):
     # The steps, named as in the plan.
 
     def fence(self):
-        source = rds.describe(self.aws, self.source_id, self.source_region)
-        self.drain_to = self._database(source).fence()
-        rds.mark(self.aws, source["arn"], self.source_region, {rds.FENCED_AT: f"{time.time():.0f}"})
+        self.drain_to = rds.fence(self.aws, self.source_id, self.source_region, self.params)
 
     def drain(self):
-        replica = self._database(rds.describe(self.aws, self.id, self.region))
+        replica = rds.database(rds.describe(self.aws, self.id, self.region), self.params)
         self.wait(
             replica.facts,
             lambda seen: seen["lsn"] >= self.drain_to,
@@ -365,7 +336,7 @@ class RdsPromoteReplica(Verb):
             self.open_for_writes(seen)
 
     def open_for_writes(self, instance=None):
-        database = self._database(instance or rds.describe(self.aws, self.id, self.region))
+        database = rds.database(instance or rds.describe(self.aws, self.id, self.region), self.params)
         self.wait(
             lambda: database.unfence() or database.write_probe(),
             bool,

@@ -45,25 +45,9 @@ options:
         B(Risk:) an instance with other data is moved aside.
     type: bool
     default: false
-  login_user:
-    description: User that may end sessions and alter the database, as the master user of RDS may.
-    type: str
-  login_password:
-    description: Its password.
-    type: str
-  login_db:
-    description: The database that the application writes to.
-    type: str
-  sslmode:
-    description: How far TLS is required on connections to the databases.
-    type: str
-    choices: [disable, allow, prefer, require, verify-ca, verify-full]
-    default: require
-  ssl_root_cert:
-    description: File with the certificate authorities to trust for V(verify-ca) and V(verify-full).
-    type: path
 extends_documentation_fragment:
   - sre.runbooks.verb
+  - sre.runbooks.database_login
   - sre.runbooks.attributes
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -124,9 +108,8 @@ waited_seconds:
 import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import rds, replica_lag
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
-from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS, Database
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.reprotection import plan
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
@@ -164,7 +147,7 @@ class RdsRecreateReplica(Verb):
             raise rds.not_found(self.aws, self.source_id, self.source_region)
         here = [rds.instance(raw) for raw in seen["here"]["DBInstances"]]
         old = next((instance for instance in here if instance["id"] == self.id), None)
-        facts = self._facts(old)
+        facts = rds.ask(old, self.params)
         lag = None
         if old is not None and old["source"]:
             lag = replica_lag.replication_lag(
@@ -180,21 +163,15 @@ class RdsRecreateReplica(Verb):
             "ids": {"old": self.id, "source": self.source_id, "source_region": self.source_region},
         }
 
-    def _facts(self, instance):
-        if instance is None or not instance["host"] or not self.params["login_user"]:
-            return Unreachable("not asked")
-        return attempt(Database(instance["host"], instance["port"], self.params).facts, Stop)
-
     def _both_facts(self, facts, source):
         """Facts of replica and primary for the lag, None for what does not answer."""
         if not isinstance(facts, dict):
             return None, None
-        primary = self._facts(source)
+        primary = rds.ask(source, self.params)
         return facts, primary if isinstance(primary, dict) else None
 
     def fence(self):
-        old = rds.describe(self.aws, self.id, self.region)
-        Database(old["host"], old["port"], self.params).fence()
+        rds.fence(self.aws, self.id, self.region, self.params)
 
     def rename(self, name):
         self.aws.change(
