@@ -1,0 +1,114 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every example of every verb runs as it is printed: in check mode, against the two regions, changing nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+
+import pytest
+import yaml
+from runbook import BIN, REPOSITORY, read_timeline
+from world import WEST, World
+
+# Examples that the first day of the two regions rightly refuses, and the words that say why.
+REFUSED = {
+    "Let the cluster in the other region write": "there is no global database regami-global",
+    "Host and port are two variables of one container": "DB_HOST",
+    "Back to the revision that ran before": "regami-api:3",
+    "Point a simple alias at another load balancer": "admin.regami.test",
+    "Protect the promoted database again": "is itself a replica",
+    # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
+    "Move the public name to the standby region": "0 healthy targets",
+    "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",
+}
+
+
+def examples() -> list[dict]:
+    found = []
+    for module in sorted((REPOSITORY / "plugins" / "modules").glob("*.py")):
+        for node in ast.parse(module.read_text()).body:
+            if isinstance(node, ast.Assign) and node.targets[0].id == "EXAMPLES":
+                found += yaml.safe_load(node.value.value)
+    return found
+
+
+def fitted(task: dict, state: dict) -> dict:
+    """Identifiers that AWS gives, and the addresses of the sandbox, in place of the printed ones."""
+    west = state["regions"][WEST]
+    text = json.dumps(task)
+    for printed, real in (
+        ("Z1234567890ABC", state["hosted_zone_id"]),
+        (r"arn:aws:elasticloadbalancing:us-west-2:123456789012:targetgroup/[\w/-]+", west["target_group_arn"]),
+        ("sg-0a1b2c3d", west["db_security_group"]),
+        ("https://api.regami.test", state["public_url"]),
+    ):
+        text = re.sub(printed, real, text)
+    task = json.loads(text)
+    arguments = next(value for key, value in task.items() if key.startswith("sre.runbooks."))
+    if "routing_controls" in arguments:
+        controls = state["routing"]["controls"]
+        arguments["routing_controls"] = {
+            "cluster_endpoints": state["routing"]["cluster_endpoints"],
+            "turn_on": controls[WEST],
+            "turn_off": controls["us-east-1"],
+        }
+    if "record" in arguments or "checks" in arguments:
+        arguments["dns_servers"] = [state["dns"]]
+    if "login_user" in arguments:
+        arguments["sslmode"] = "prefer"
+    return task
+
+
+@pytest.fixture(scope="module")
+def steps(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """{name of the example: what the record has of it}; one playbook runs them all."""
+    sandbox, folder = untouched.sandbox, tmp_path_factory.mktemp("examples")
+    state = sandbox.state
+    play = {
+        "hosts": "api-sandbox",
+        "gather_facts": False,
+        "ignore_errors": True,
+        "module_defaults": {
+            "group/sre.runbooks.aws": {
+                "endpoint_url": state["endpoint_url"],
+                "access_key": "sandbox",
+                "secret_key": "sandbox-secret",
+            }
+        },
+        "vars": {
+            "db_admin_password": "{{ lookup('ansible.builtin.file', simulated.db_admin_password_file) }}",
+            "lock": {"lease": None},
+            "promoted": {"endpoint": {"host": "127.0.0.1", "port": 5432}},
+            "smoke_user": "test@example.com",
+            "smoke_password": "test",
+        },
+        "tasks": [fitted(task, state) for task in examples()],
+    }
+    playbook = folder / "example.yml"
+    playbook.write_text(json.dumps([play]))
+    first = len(sandbox.calls())
+    subprocess.run(
+        [BIN / "ansible-playbook", playbook, "--check", "--diff"],
+        cwd=REPOSITORY,
+        env={**untouched.runbook.environment, "SRE_RUNBOOKS_INCIDENTS": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    assert [call["action"] for call in sandbox.calls(first) if call["mutation"]] == []
+    timeline = read_timeline(next(folder.glob("*-example-*")))
+    return {event["step"]: event for event in timeline if event["event"] == "step"}
+
+
+@pytest.mark.parametrize("name", [task["name"] for task in examples()])
+def test_example(steps: dict[str, dict], name: str) -> None:
+    step = steps[name]
+    if name in REFUSED:
+        assert step["state"] == "ignored"
+        assert REFUSED[name] in step["message"]
+    else:
+        assert step["state"] in ("ok", "changed"), step
