@@ -35,11 +35,13 @@ def observe(aws, name, target, region, now):
         writer_status=lambda: attempt(lambda: _cluster_status(aws, writer), Unreachable),
         lag=lambda: _lag(aws, target, region, now),
     )
+    if isinstance(seen["writer_status"], Unreachable):
+        aws.silent.add(_region(writer))
     target_arn = next(
         (
             member["arn"]
             for member in members
-            if member["arn"].split(":")[3] == region and member["arn"].rpartition(":")[2] == target
+            if _region(member["arn"]) == region and member["arn"].rpartition(":")[2] == target
         ),
         None,
     )
@@ -105,10 +107,14 @@ def plan(observed, wanted):
     )
 
 
+def _region(arn):
+    return arn.split(":")[3]
+
+
 def _cluster_status(aws, arn):
     if arn is None:
         return "gone"
-    region = arn.split(":")[3]
+    region = _region(arn)
     try:
         return aws.read("rds", "describe_db_clusters", region=region, DBClusterIdentifier=arn)["DBClusters"][0][
             "Status"
