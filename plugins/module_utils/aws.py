@@ -53,6 +53,8 @@ BAD_CREDENTIALS = (
     "IncompleteSignature",
 )
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError")
+# Clients whose permissions go by another name.
+IAM_PREFIX = {"elbv2": "elasticloadbalancing"}
 
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
@@ -220,7 +222,9 @@ def attempt(call, *errors):
 def explain(error, service=None, operation=None, region=None):
     """One line for a person: what failed, where, and what to do next."""
     service, operation, region = getattr(error, "sre_call", (service, operation, region))
-    action = f"{service}:{operation.title().replace('_', '')}"
+    # As IAM spells it (DescribeDBInstances): a person copies it into a policy.
+    name = getattr(error, "operation_name", None) or operation.title().replace("_", "")
+    action = f"{IAM_PREFIX.get(service, service)}:{name}"
     code = code_of(error)
     if code in EXPIRED:
         return f"the AWS credentials have expired ({action} in {region}): sign in again (aws sso login) and repeat the command"

@@ -111,6 +111,13 @@ def test_a_no_is_not_repeated_and_names_the_permission(endpoint):
     assert plumbing.explain(raised.value).startswith("missing permission sts:GetCallerIdentity in us-east-1")
 
 
+def test_missing_permission_is_spelled_as_in_a_policy():
+    problem = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeDBInstances")
+    assert "permission rds:DescribeDBInstances in x" in plumbing.explain(problem, "rds", "describe_db_instances", "x")
+    problem = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeTargetHealth")
+    assert "permission elasticloadbalancing:Desc" in plumbing.explain(problem, "elbv2", "describe_target_health", "x")
+
+
 @pytest.mark.parametrize(
     ("problem", "told"),
     [
