@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ZONE = "regami.test"
 HOST = "127.0.0.1"
-INSYNC_SECONDS = 0.3
 POLICIES = ("Weight", "Region", "Failover", "GeoLocation", "MultiValueAnswer")
 _ID = string.ascii_uppercase + string.digits
 
@@ -85,7 +84,7 @@ def change_resource_record_sets(response: Any) -> Any:
     if not changes:
         raise _refuse("InvalidInput", "Invalid request: the change batch has no changes")
     zone.rrsets = apply(zone, changes, response.backend.health_checks)
-    delay = 0.0 if _world.seeding else INSYNC_SECONDS
+    delay = 0.0 if _world.seeding else _world.settings.insync_seconds
     change_id = "C" + "".join(secrets.choice(_ID) for _ in range(20))
     change = Change(change_id, response._get_param("ChangeBatch.Comment"), time.monotonic() + delay)
     _changes[change.id] = change

@@ -51,6 +51,7 @@ class Settings:
 
     promotion_seconds: float = 2.0  # a promotion, or an Aurora switchover, shows `modifying` at least this long
     dns_ttl: int = 5
+    insync_seconds: float = 0.3  # until a change batch of Route 53 has reached its name servers
     metric_seconds: float = 5.0  # between two points of a CloudWatch metric
     backup_seconds: float = 1.0  # an instance shows `backing-up` this long when backups are turned on
     create_seconds: float = 1.0  # creating, rebooting, deleting, modifying show at least this long

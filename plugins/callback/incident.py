@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Writes C(<incidents_dir>/<time>-<playbook>-<env>/) for each run that uses a verb of this collection,
     C(timeline.jsonl) as it happens and C(report.json) at the end. A run that is killed leaves its timeline.
-  - Loads boto3 and the service models before ansible forks, so that each verb finds them in memory.
+  - Loads the verbs of a play, boto3 and the service models before ansible forks, so that each task finds them in memory.
 requirements:
   - enabled in configuration, as ansible.cfg of the clone does
 options:
@@ -27,17 +27,23 @@ options:
         key: incidents_dir
 """
 
+import gc
+import importlib
 import os
 import time
 
 from ansible import context
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
 
 from ansible_collections.sre.runbooks.plugins.module_utils import aws, record, timeline
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
 
 # The services whose models verbs need; loading all costs the parent some 0.2 s once.
 SERVICES = ("sts", "dynamodb", "rds", "cloudwatch", "ecs", "application-autoscaling", "elbv2", "route53", "logs")
+
+# What meta/runtime.yml resolves each verb to.
+VERB = "sre.runbooks.verb"
 
 
 class CallbackModule(CallbackBase):
@@ -66,19 +72,18 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play):
         self.env = str(play.get_variable_manager().extra_vars.get("env", "none"))
+        verbs = {action for block in play.tasks + play.handlers for action in _verbs(block)}
+        if verbs and self.folder is None:
+            self._open()
+        _preload(verbs)
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        if self.folder is None:
-            if not (task.resolved_action or "").startswith("sre.runbooks."):
-                return
-            self._open()
         self.task_started[task._uuid] = time.time()
 
     def v2_playbook_on_handler_task_start(self, task):
         self.v2_playbook_on_task_start(task, False)
 
     def _open(self):
-        aws.preload(SERVICES)
         parent = os.path.abspath(self.get_option("incidents_dir"))
         suffix = f"-{self.playbook}-{self.env}"
         resumes = record.unfinished(parent, suffix)
@@ -119,7 +124,7 @@ class CallbackModule(CallbackBase):
         started = self.task_started.get(result.task._uuid)
         if self.folder is None or started is None:
             return
-        outcome, verb = result.result, (result.task.resolved_action or "") == "sre.runbooks.verb"
+        outcome, verb = result.result, result.task.resolved_action == VERB
         event = {
             "step": result.task.get_name(),
             "host": result.host.get_name(),
@@ -183,6 +188,31 @@ class CallbackModule(CallbackBase):
         for check in self.report["verification"]:
             self._display.display(f"  {'passed' if check['ok'] else 'FAILED'}: {check['name']}")
         self._display.display(f"  record: {min(os.path.relpath(self.folder), self.folder, key=len)}")
+
+
+def _preload(verbs):
+    """Load what the play's tasks need before ansible forks: each worker would load it anew, some 0.1 s a task."""
+    if verbs:
+        aws.preload(SERVICES)
+    for verb in verbs:
+        importlib.import_module(f"ansible_collections.sre.runbooks.plugins.modules.{verb}")
+    # What inventories are written with.
+    for name in ("env", "file"):
+        lookup_loader.get(f"ansible.builtin.{name}", class_only=True)
+    filter_loader.get("ansible.builtin.from_json")
+    test_loader.get("ansible.builtin.file")
+    # What was loaded stays. Without this each worker copies it when it collects garbage, and the end takes it apart.
+    gc.collect()
+    gc.freeze()
+
+
+def _verbs(block):
+    """Names of the verbs of this collection in a block and the blocks in it, as far as they are imported statically."""
+    for task in block.block + block.rescue + block.always:
+        if hasattr(task, "block"):
+            yield from _verbs(task)
+        elif (task.resolved_action or "") == VERB:
+            yield task.action.rpartition(".")[2]
 
 
 def _iso(seconds):

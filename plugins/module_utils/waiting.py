@@ -12,7 +12,7 @@ from .errors import Throttled, Unreachable, WaitTimeout
 
 # Seconds between two looks: quick at first, never more than a second or two behind the truth afterwards, and
 # well below the describe quotas of AWS (30 calls a minute and waiter at the slowest).
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 2.0, 1.4
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 2.0, 1.4
 # A wait that changes nothing says so this often, in seconds.
 SAY_EVERY = 5.0
 
