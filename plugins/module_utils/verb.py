@@ -15,6 +15,7 @@ A verb is a class with
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 try:
@@ -175,7 +176,7 @@ def run(module, verb_class):
 
 def _apply(verb, plan, done):
     """Every step of the plan; after a lost answer look again and go on from what is true now. Returns the plan in force."""
-    first, steps, lost = plan, list(plan.steps), 0
+    first, steps, lost = plan, list(plan.steps), Counter()
     while steps:
         step = steps.pop(0)
         verb.keep_lease()
@@ -183,14 +184,14 @@ def _apply(verb, plan, done):
         try:
             verb.apply(step)
         except LostAnswer as error:
-            lost += 1
-            if lost > LOST_ANSWER_TRIES:
+            lost[step.what] += 1
+            if lost[step.what] > LOST_ANSWER_TRIES:
                 raise Stop(
                     f"{error}; looked again {LOST_ANSWER_TRIES} times and it is not applied: "
                     f"run the same command again when the API answers"
                 ) from error
             waiting.say(f"no answer ({step.what}); looking whether it was applied")
-            time.sleep(0.2 * lost)
+            time.sleep(0.2 * lost[step.what])
             plan = verb.plan(verb.observe(), verb.params)
             if step.what not in [remaining.what for remaining in plan.steps]:
                 done.append(step)
@@ -208,9 +209,9 @@ def _apply(verb, plan, done):
 
 def _failure(verb, message, before, done, plan):
     if done:
-        message = (
-            f"{message}. Done so far: {'; '.join(step.what for step in done)}. The same command again goes on from here"
-        )
+        # A step that was repeated after another one's answer was lost is told once.
+        told = "; ".join(dict.fromkeys(step.what for step in done))
+        message = f"{message}. Done so far: {told}. The same command again goes on from here"
     if not done:
         return dict(msg=message)  # nothing happened: the sentence is all there is to read
     shown = [step.shown() for step in done]

@@ -107,6 +107,12 @@ def test_answers_lost_again_and_again_end_in_a_sentence(run):
     assert "run the same command again" in result["msg"]
 
 
+def test_every_step_may_lose_its_own_answers(run):
+    result = run(faults=["before", "before", "after"] * 3)
+    assert not result.get("failed")
+    assert (Counter.value, len(result["steps"])) == (3, 3)
+
+
 def test_refusal_is_one_line_and_nothing_else(run):
     result = run(value=9)
     assert result["failed"]
