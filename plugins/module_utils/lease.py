@@ -146,10 +146,13 @@ class Lease:
                 raise
         self._renewed = now
 
-    def renew(self, now=None):
-        """Prolong our lease when a third of it has passed; raises LeaseLost when it is no longer ours."""
+    def renew(self, now=None, always=False):
+        """Prolong our lease when a third of it has passed, or now; raises LeaseLost when it is no longer ours.
+
+        `always` is for the moment before a change: a lease that was broken a second ago must stop it.
+        """
         now = time.time() if now is None else now
-        if self._renewed is not None and now - self._renewed < self.ttl * RENEW_AFTER:
+        if not always and self._renewed is not None and now - self._renewed < self.ttl * RENEW_AFTER:
             return
         try:
             self._write(

@@ -118,10 +118,10 @@ class Verb:
         """The part of what was observed that goes into before, after and diff."""
         return observed
 
-    def keep_lease(self):
-        """Called before each change and in each wait: raises LeaseLost when another run took over."""
+    def keep_lease(self, always=False):
+        """Called in each wait, and (`always`) before each change: raises LeaseLost when another run took over."""
         if self._lease is not None:
-            self._lease.renew()
+            self._lease.renew(always=always)
 
     def wait(self, look, done, what, usual=None, state=str):
         """`wait_until` with this verb's deadline and lease; adds to waited_seconds."""
@@ -179,7 +179,7 @@ def _apply(verb, plan, done):
     first, steps, lost = plan, list(plan.steps), Counter()
     while steps:
         step = steps.pop(0)
-        verb.keep_lease()
+        verb.keep_lease(always=True)
         waiting.say(step.what)
         try:
             verb.apply(step)

@@ -128,6 +128,14 @@ def test_renews_only_after_a_third():
     assert table.calls == ["put_item", "update_item"]
 
 
+def test_a_lease_broken_a_second_ago_stops_the_next_change():
+    table = Table()
+    mine = made(table)
+    mine.take(None, NOW)
+    mine.renew(NOW + 1, always=True)
+    assert table.calls == ["put_item", "update_item"]
+
+
 def test_first_renewal_of_a_lease_that_was_handed_on_is_sent_at_once():
     table = Table()
     made(table, token=4).renew(NOW)
