@@ -10,8 +10,9 @@ import pytest
 from runbook import Result
 from world import World
 
-# Sent again after a lost answer without a look, since a tag written twice is the same tag.
-IDEMPOTENT = ("AddTagsToResource",)
+# Sent again after a lost answer, applied or not: the same tag, the same record set. (Only the answer of the second names
+# the change that is waited for.)
+IDEMPOTENT = ("AddTagsToResource", "ChangeResourceRecordSets")
 
 
 def spoil(world: World, run: Result, kind: str, mutations: bool) -> None:

@@ -71,11 +71,13 @@ class World:
 
     # ---- databases ------------------------------------------------------------------------------------------------
 
-    def database(self, region: str, name: str | None = None) -> dict | None:
-        """As DescribeDBInstances has it."""
-        name = name or self.names(region)["db_instance"]
+    def databases(self, region: str) -> dict[str, dict]:
+        """As DescribeDBInstances has them, by name."""
         found = self.aws("rds", region).describe_db_instances()["DBInstances"]
-        return next((each for each in found if each["DBInstanceIdentifier"] == name), None)
+        return {each["DBInstanceIdentifier"]: each for each in found}
+
+    def database(self, region: str, name: str | None = None) -> dict:
+        return self.databases(region)[name or self.names(region)["db_instance"]]
 
     def address(self, region: str, name: str | None = None) -> str:
         endpoint = self.database(region, name)["Endpoint"]
@@ -159,8 +161,8 @@ class World:
         for region, known in self.sandbox.state["regions"].items():
             names[known["db_security_group"]] = f"open-{region}"
             names[known["quarantine_security_group"]] = f"quarantine-{region}"
-            for each in self.aws("rds", region).describe_db_instances()["DBInstances"]:
-                names[f"{each['Endpoint']['Address']}:{each['Endpoint']['Port']}"] = each["DBInstanceIdentifier"]
+            for name in self.databases(region):
+                names[self.address(region, name)] = name
         for mine, everybodys in names.items():
             text = text.replace(mine, everybodys)
         return re.sub(r"(?<=database-password-)\w{6}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", text)
@@ -171,7 +173,7 @@ class World:
         scaling = self.aws("application-autoscaling", region).describe_scalable_targets(ServiceNamespace="ecs")
         return {
             "databases": {
-                each["DBInstanceIdentifier"]: {
+                name: {
                     "status": each["DBInstanceStatus"],
                     "source": each.get("ReadReplicaSourceDBInstanceIdentifier"),
                     "replicas": each["ReadReplicaDBInstanceIdentifiers"],
@@ -179,9 +181,9 @@ class World:
                     "multi_az": each["MultiAZ"],
                     "groups": [group["VpcSecurityGroupId"] for group in each["VpcSecurityGroups"]],
                     "tags": {tag["Key"]: "a time" if tag["Key"] in TIMES else tag["Value"] for tag in each["TagList"]},
-                    "takes_writes": self.takes_writes(region, each["DBInstanceIdentifier"]),
+                    "takes_writes": self.takes_writes(region, name),
                 }
-                for each in self.aws("rds", region).describe_db_instances()["DBInstances"]
+                for name, each in self.databases(region).items()
             },
             "service": {
                 "desired": service["desiredCount"],
