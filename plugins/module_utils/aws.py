@@ -71,8 +71,17 @@ def _loader():
     return Loader()
 
 
+@functools.cache
+def _session(profile):
+    """A session of botocore; it looks for credentials when a client is made, not before."""
+    session = botocore.session.Session(profile=profile)
+    session.register_component("data_loader", _loader())
+    return session
+
+
 def preload(services):
     """Load the models of `services` before ansible forks, so that each task finds them in memory."""
+    _session(None)
     for name in ("partitions", "endpoints", "sdk-default-configuration", "_retry"):
         _loader().load_data(name)
     for service in services:
@@ -107,7 +116,7 @@ class Aws:
         extra = self._params.pop("aws_config", None)
         if extra is not None:
             self._config = self._config.merge(extra)
-        self._clients, self._lock, self._session = {}, threading.Lock(), None
+        self._clients, self._lock = {}, threading.Lock()
         # Regions that do not answer, where a verb can do without them; a verb adds what it finds.
         self.silent = set(os.environ.get(SILENT_VARIABLE, "").split())
 
@@ -119,14 +128,11 @@ class Aws:
         key = (service, region, endpoint_url or self._endpoint, timeout)
         with self._lock:
             if key not in self._clients:
-                if self._session is None:
-                    self._session = botocore.session.Session(profile=self._profile)
-                    self._session.register_component("data_loader", _loader())
                 config = self._config
                 if timeout:
                     config = config.merge(Config(connect_timeout=timeout, read_timeout=timeout))
                 try:
-                    self._clients[key] = self._session.create_client(
+                    self._clients[key] = _session(self._profile).create_client(
                         key[0], region_name=key[1], endpoint_url=key[2], config=config, **self._params
                     )
                 except boto_errors.BotoCoreError as error:
