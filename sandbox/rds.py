@@ -365,9 +365,10 @@ def _endpoint(instance: DBInstance) -> dict | None:
     return {"Address": server.address.partition(":")[0], "Port": server.port, "HostedZoneId": "Z2R2ITUGPM61AM"}
 
 
-def _status_infos(instance: DBInstance) -> list[dict]:
+def _status_infos(instance: DBInstance) -> list[dict] | None:
+    """None leaves the element out, as AWS does for what is no replica: clients wait for that after a promotion."""
     if not instance.is_replica:
-        return []
+        return None
     info: dict[str, Any] = {"StatusType": "read replication", "Normal": True, "Status": "replicating"}
     if _source_of(instance) is None:
         info |= {"Normal": False, "Status": "terminated", "Message": "The source DB instance was deleted."}
