@@ -83,6 +83,7 @@ waited_seconds:
 """
 
 from ansible_collections.sre.runbooks.plugins.module_utils.guard import plan, refuse_placeholders
+from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 ARGUMENTS = dict(
@@ -97,10 +98,16 @@ class RunGuard(Verb):
 
     plan = staticmethod(plan)
 
+    def __init__(self, module):
+        super().__init__(module)
+        self.settings = module.params["settings"]
+        # A result shows the parameters of its module (-vvv), and some of these settings are passwords.
+        module.params["settings"] = dict.fromkeys(self.settings, HIDDEN)
+
     def observe(self):
         # Before the first call: with a placeholder for a region there is no endpoint to ask.
         refuse_placeholders(
-            dict(self.params["settings"], aws_account_id=self.params["account_id"], aws_region=self.aws.region),
+            dict(self.settings, aws_account_id=self.params["account_id"], aws_region=self.aws.region),
             self.params["environment_name"],
         )
         caller = self.aws.read("sts", "get_caller_identity")
