@@ -39,7 +39,7 @@ def any_world(sandbox: Sandbox, incidents: Path) -> World:
 
 @pytest.fixture(scope="module")
 def first_day(any_world: World) -> tuple[World, dict]:
-    any_world.sandbox.reset()
+    any_world.begin()
     return any_world, any_world.snapshot()
 
 
@@ -54,7 +54,7 @@ def untouched(first_day: tuple[World, dict]) -> Iterator[World]:
 
 @pytest.fixture
 def world(any_world: World) -> Iterator[World]:
-    any_world.sandbox.reset()
+    any_world.begin()
     yield any_world
     any_world.sandbox.heal()
 
@@ -77,7 +77,7 @@ class Switchover:
 def switchover(any_world: World) -> Switchover:
     """What an uninterrupted run is and ends in: the measure for those that are interrupted."""
     world = any_world
-    world.sandbox.reset()
+    world.begin()
     before = world.snapshot()
     world.start_users(pinned=True)
     planned = world.runbook.run("db_failover", "--check", "--diff")

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
-from runbook import Result
+from runbook import BIN, DEADLINE, REPOSITORY, Result
 from world import EAST, PRIMARY, REPLICA, WEST, World
 
 ENVIRONMENTS = "one of prod, sandbox, sandbox_secondary, secondary"
@@ -179,10 +180,35 @@ def test_lease_held_by_another_responder(untouched: World) -> None:
 
 
 def test_nobody_confirms(untouched: World) -> None:
-    """As for production: no terminal, and no -e confirm=true (test_ansible_runner says it)."""
+    """As for production: no terminal, and no -e confirm=true (test_ansible_runner gives it)."""
     run = untouched.runbook.run(confirm_required=True)
     assert_refused(run, "sandbox was not confirmed", "-e confirm=true", "nothing was changed")
     assert run.lease_calls == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"), [("prod", "sandbox was not confirmed"), ("sandbox", "there is no hosted zone Z0000000")]
+)
+def test_confirmation_at_a_terminal(untouched: World, typed: str, told: str) -> None:
+    """Another name than that of the environment ends the run; the right one lets it go on, here to its next refusal."""
+    variables = json.dumps({"env": "sandbox", "confirm_required": True, "hosted_zone_id": "Z0000000"})
+    terminal = pexpect.spawn(
+        str(BIN / "ansible-playbook"),
+        ["playbooks/db_failover.yml", "--extra-vars", variables],
+        cwd=REPOSITORY,
+        env=untouched.runbook.environment,
+        encoding="utf-8",
+        timeout=DEADLINE,
+        dimensions=(50, 250),
+    )
+    terminal.expect("Move regami-api from regami-db-primary .us-east-1. to regami-db-replica .us-west-2.")
+    terminal.expect("account 123456789012 as arn:aws:")
+    terminal.expect("Type sandbox to go on")
+    terminal.sendline(typed)
+    terminal.expect(told)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 2
 
 
 def test_replica_lags(world: World) -> None:

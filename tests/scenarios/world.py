@@ -43,6 +43,14 @@ class World:
             self._clients[service, region] = self.sandbox.boto(service, region)
         return self._clients[service, region]
 
+    def begin(self) -> None:
+        """The first day, when the first rollout of everything is over."""
+        self.sandbox.reset()
+        for region in (EAST, WEST):
+            wait_until(
+                lambda region=region: self.service(region)["deployments"][0]["rolloutState"] == "COMPLETED", "rollout"
+            )
+
     # ---- users ----------------------------------------------------------------------------------------------------
 
     def start_users(self, acknowledged: int = 10, **options: Any) -> None:
@@ -157,15 +165,20 @@ class World:
 
     def anonymous(self, text: str) -> str:
         """`text` with names that differ from world to world replaced by what they name."""
-        names = {}
+        names = {self.sandbox.state["hosted_zone_id"]: "the zone", f":{self.sandbox.state['http_port']}/": ":80/"}
         for region, known in self.sandbox.state["regions"].items():
             names[known["db_security_group"]] = f"open-{region}"
             names[known["quarantine_security_group"]] = f"quarantine-{region}"
             for name in self.databases(region):
                 names[self.address(region, name)] = name
+                names[f'port": {self.address(region, name).rpartition(":")[2]}'] = f'port": "of {name}"'
         for mine, everybodys in names.items():
             text = text.replace(mine, everybodys)
-        return re.sub(r"(?<=database-password-)\w{6}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", text)
+        made_up = (
+            r"(?<=database-password-)\w{6}|(?<=-retired-)\d{14}|(?<=/)[0-9a-f]{16}\b"
+            r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+        )
+        return re.sub(made_up, "", text)
 
     def _regional(self, region: str) -> dict:
         ecs, names, service = self.aws("ecs", region), self.names(region), self.service(region)
