@@ -64,10 +64,10 @@ def fitted(task: dict, state: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def steps(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """{name of the example: what the record has of it}; one playbook runs them all."""
-    sandbox, folder = untouched.sandbox, tmp_path_factory.mktemp("examples")
-    state = sandbox.state
+    (world, before), folder = first_day, tmp_path_factory.mktemp("examples")
+    sandbox, state = world.sandbox, world.sandbox.state
     play = {
         "hosts": "api-sandbox",
         "gather_facts": False,
@@ -94,12 +94,13 @@ def steps(untouched: World, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     subprocess.run(
         [BIN / "ansible-playbook", playbook, "--check", "--diff"],
         cwd=REPOSITORY,
-        env={**untouched.runbook.environment, "SRE_RUNBOOKS_INCIDENTS": str(folder)},
+        env={**world.runbook.environment, "SRE_RUNBOOKS_INCIDENTS": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         check=True,
     )
     assert [call["action"] for call in sandbox.calls(first) if call["mutation"]] == []
+    assert world.snapshot() == before
     timeline = read_timeline(next(folder.glob("*-example-*")))
     return {event["step"]: event for event in timeline if event["event"] == "step"}
 
