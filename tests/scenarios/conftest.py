@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from runbook import Result, Runbook
-from world import World
+from runbook import Runbook
+from world import Switchover, World
 
 from sandbox.client import Sandbox
 
@@ -57,20 +56,6 @@ def world(any_world: World) -> Iterator[World]:
     any_world.begin()
     yield any_world
     any_world.sandbox.heal()
-
-
-@dataclass(frozen=True)
-class Switchover:
-    """A planned switchover under writes, from the plan to a second run. `*_state`: snapshots after each."""
-
-    before: dict
-    planned: Result
-    planned_state: dict
-    run: Result
-    users: dict
-    state: dict
-    again: Result
-    again_state: dict
 
 
 @pytest.fixture(scope="package")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from runbook import Result
-from test_entrances import CONNECTIONS
 from world import World
 
 PLANTED = "planted-Zq7"
@@ -30,14 +29,10 @@ VARIABLES = {
 }
 
 
-def secrets(world: World) -> list[str]:
-    return [PLANTED, *(path.read_text() for path in (world.sandbox.home / "secrets").iterdir())]
-
-
 def assert_kept(world: World, run: Result) -> None:
     written = {path: path.read_text() for path in run.folder.rglob("*") if path.is_file()}
     assert len(written) == 2
-    for secret in secrets(world):
+    for secret in (PLANTED, *world.secrets()):
         assert secret not in run.output
         assert [path for path, text in written.items() if secret in text] == []
     assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
@@ -49,20 +44,6 @@ def test_talkative_run(world: World) -> None:
     assert run.returncode == 0, run.output
     assert "module_args" in run.output
     assert_kept(world, run)
-
-
-def test_talkative_plan_by_ordinary_modules(untouched: World) -> None:
-    run = untouched.runbook.start(
-        "db_failover",
-        "-vvv",
-        "--check",
-        "--diff",
-        environment={"ANSIBLE_CONNECTION_PLUGINS": str(CONNECTIONS)},
-        ansible_connection="elsewhere",
-        **VARIABLES,
-    ).wait()
-    assert run.returncode == 0, run.output
-    assert_kept(untouched, run)
 
 
 @pytest.mark.parametrize(
@@ -82,5 +63,5 @@ def test_no_earlier_record_has_one(any_world: World, incidents: Path) -> None:
     """Whatever the scenarios before this one have written."""
     records = [path for path in incidents.rglob("*") if path.is_file()]
     assert records
-    for secret in secrets(any_world):
+    for secret in (PLANTED, *any_world.secrets()):
         assert [path for path in records if secret in path.read_text()] == []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
-from runbook import Runbook
+from runbook import Result, Runbook
 
 from sandbox.client import Sandbox
 
@@ -122,6 +122,10 @@ class World:
     def secret(self, name: str) -> str:
         return (self.sandbox.home / "secrets" / name).read_text()
 
+    def secrets(self) -> list[str]:
+        """Every password that this sandbox has made up."""
+        return [path.read_text() for path in (self.sandbox.home / "secrets").iterdir()]
+
     def takes_writes(self, region: str, name: str | None = None) -> bool | None:
         """Whether a new session of the application may write, its security groups aside; None where nobody answers."""
         try:
@@ -218,3 +222,17 @@ class World:
         lease = self.lease()
         free = lease is None or lease["run"] == "released"
         return {"records": self.record_sets(), "lease": "free" if free else lease["run"]}
+
+
+@dataclass(frozen=True)
+class Switchover:
+    """A planned switchover under writes, from the plan to a second run. `*_state`: snapshots after each."""
+
+    before: dict
+    planned: Result
+    planned_state: dict
+    run: Result
+    users: dict
+    state: dict
+    again: Result
+    again_state: dict
