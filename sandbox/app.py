@@ -10,8 +10,9 @@
     GET  /v1/rows/ID          the row
 
 Settings come from the task definition: DATABASE_URL (no password in it) and the secret DATABASE_PASSWORD; the sandbox
-adds where to listen, APP_HOST and APP_PORT. Connections stay open between requests, as a real pool's do: they outlive
-a change of security groups.
+adds where to listen, APP_HOST and APP_PORT, and what the image would hold: APP_VERSION, which every answer of /health
+and /v1 carries as X-App-Version, and APP_BUILD (builds.py), which says how this build misbehaves. Connections stay open
+between requests, as a real pool's do: they outlive a change of security groups.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import psycopg2
 import psycopg2.extensions
+
+from . import misbehaviour
 
 CONNECT_SECONDS = 3.0
 STATEMENT_SECONDS = 4.0
@@ -68,7 +71,7 @@ class Database:
         try:
             connection, server = self._idle.get_nowait()
         except queue.Empty:
-            connection, server = self._connect()
+            connection, server = self.connect()
         try:
             with connection.cursor() as cursor:
                 yield cursor, server
@@ -79,7 +82,7 @@ class Database:
             if not connection.closed:
                 self._idle.put((connection, server))
 
-    def _connect(self) -> tuple[psycopg2.extensions.connection, str]:
+    def connect(self) -> tuple[psycopg2.extensions.connection, str]:
         connection = psycopg2.connect(
             self._url,
             password=self._password,
@@ -140,6 +143,7 @@ def read_row(database: Database, number: str) -> dict:
 
 
 TASK = os.environ.get("APP_TASK", "app")
+VERSION = os.environ.get("APP_VERSION", "")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -175,7 +179,11 @@ class Handler(BaseHTTPRequestHandler):
             answer = {"error": "no such page" if status == 404 else "not JSON"}
             try:
                 if function:
+                    self._misbehave(function)
                     answer = function(self.server.database, argument)
+            except misbehaviour.Defect as defect:
+                log(f"ERROR {self.command} {self.path} {defect}")
+                status, answer = 500, {"error": "internal server error"}
             except Refused as refused:
                 status, answer = refused.status, {"error": refused.message}
             except psycopg2.Error as error:
@@ -190,6 +198,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("X-App-Version", VERSION)
                 self.end_headers()
                 self.wfile.write(body)
                 self.wfile.flush()
@@ -197,6 +206,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
         if self.path != "/health":
             log(f'INFO "{self.command} {self.path}" {status} {(time.monotonic() - started) * 1000:.1f} ms')
+
+    def _misbehave(self, function: Callable) -> None:
+        if function is health:
+            self.server.build.on_health()
+        else:
+            self.server.build.on_request(self.server.database.connect)
 
     def log_message(self, *args: object) -> None:
         """Each answer logs its own line."""
@@ -206,9 +221,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, database: Database) -> None:
+    def __init__(self, host: str, port: int, database: Database, build: misbehaviour.Good) -> None:
         super().__init__((host, port), Handler)
-        self.database = database
+        self.database, self.build = database, build
         self._serving, self._lock = 0, threading.Lock()
 
     @contextmanager
@@ -243,7 +258,9 @@ def main() -> int:
     if not url or not password:
         log("ERROR DATABASE_URL and DATABASE_PASSWORD are needed")
         return 1
-    server = Server(os.environ["APP_HOST"], int(os.environ["APP_PORT"]), Database(url, password))
+    build = misbehaviour.of_build(os.environ.get("APP_BUILD", "good"))
+    build.before_listening()
+    server = Server(os.environ["APP_HOST"], int(os.environ["APP_PORT"]), Database(url, password), build)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import elbv2
+from . import builds, elbv2
 
 if TYPE_CHECKING:
     from .processes import Process
@@ -133,6 +133,7 @@ class Task:
                 f"ResourceInitializationError: unable to pull secrets or registry auth: {problem}",
             )
             return
+        environment |= builds.environment_of(container["image"])
         environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
         self.log_path.parent.mkdir(exist_ok=True)
         self._process = self._world.spawn(
