@@ -24,11 +24,15 @@ class Unreachable(Stop):
 
 
 class Throttled(Stop):
-    """AWS answers, but not to us for now: never to be taken for a region that is gone."""
+    """An API answers, but not to us for now: never to be taken for one that is gone."""
 
 
 class LostAnswer(Stop):
     """A mutation was sent and its answer never came: it may or may not have been applied."""
+
+
+class Overtaken(LostAnswer):
+    """A mutation was not applied since its target had changed after the look that it was planned on: look again."""
 
 
 class LeaseLost(Stop):

@@ -28,7 +28,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 from . import waiting
 from .aws import Aws, explain
-from .errors import LostAnswer, Stop, WaitTimeout
+from .errors import LostAnswer, Overtaken, Stop, WaitTimeout
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
@@ -83,10 +83,16 @@ class Verb:
     def __init__(self, module):
         self.params = module.params
         self.check_mode = module.check_mode
-        self.aws = Aws(get_aws_connection_info(module))
+        self.aws = Aws(self.connection(module))
         self.waited_seconds = 0.0
         lease = self.params.get("lease")
         self._lease = Lease(self.aws, **lease) if lease else None
+
+    @staticmethod
+    def connection(module):
+        """How to reach AWS: (region, endpoint_url, boto_params). A verb that needs it for its lease alone may read options
+        of the same name otherwise."""
+        return get_aws_connection_info(module)
 
     def observe(self):
         raise NotImplementedError
@@ -185,12 +191,17 @@ def _apply(verb, plan, done):
             verb.apply(step)
         except LostAnswer as error:
             lost[step.what] += 1
+            overtaken = isinstance(error, Overtaken)
             if lost[step.what] > LOST_ANSWER_TRIES:
-                raise Stop(
-                    f"{error}; looked again {LOST_ANSWER_TRIES} times and it is not applied: "
-                    f"run the same command again when the API answers"
-                ) from error
-            waiting.say(f"no answer ({step.what}); looking whether it was applied")
+                ends = (
+                    "something else goes on changing it"
+                    if overtaken
+                    else "run the same command again when the API answers"
+                )
+                raise Stop(f"{error}; looked again {LOST_ANSWER_TRIES} times and it is not applied: {ends}") from error
+            waiting.say(
+                f"{error}; looking again" if overtaken else f"no answer ({step.what}); looking whether it was applied"
+            )
             time.sleep(0.2 * lost[step.what])
             plan = verb.plan(verb.observe(), verb.params)
             if step.what not in [remaining.what for remaining in plan.steps]:

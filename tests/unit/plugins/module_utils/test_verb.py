@@ -12,7 +12,13 @@ import pytest
 from ansible.module_utils import basic
 
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import LeaseLost, LostAnswer, Refusal, WaitTimeout
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import (
+    LeaseLost,
+    LostAnswer,
+    Overtaken,
+    Refusal,
+    WaitTimeout,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb
 
 
@@ -39,6 +45,8 @@ class Counter(Verb):
         fault = Counter.faults.pop(0) if Counter.faults else None
         if fault == "before":
             raise LostAnswer("no answer")
+        if isinstance(fault, Overtaken):
+            raise fault
         Counter.value = number
         if fault == "after":
             raise LostAnswer("no answer")
@@ -105,6 +113,13 @@ def test_answers_lost_again_and_again_end_in_a_sentence(run):
     result = run(faults=["before"] * 9)
     assert result["failed"]
     assert "run the same command again" in result["msg"]
+
+
+def test_what_changed_since_the_look_is_looked_at_again_before_anything_is_sent(run):
+    result = run(faults=[Overtaken("the counter was changed by somebody else")])
+    assert (Counter.value, len(result["steps"])) == (3, 3)
+    result = run(faults=[Overtaken("the counter was changed by somebody else")] * 9)
+    assert "changed by somebody else; looked again 3 times" in result["msg"] and "goes on changing it" in result["msg"]
 
 
 def test_every_step_may_lose_its_own_answers(run):
