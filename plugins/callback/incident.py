@@ -30,6 +30,7 @@ options:
 import gc
 import importlib
 import os
+import re
 import time
 
 from ansible import context
@@ -38,9 +39,6 @@ from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
 
 from ansible_collections.sre.runbooks.plugins.module_utils import aws, record, timeline
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
-
-# The services whose models verbs need; loading all costs the parent some 0.2 s once.
-SERVICES = ("sts", "dynamodb", "rds", "cloudwatch", "ecs", "application-autoscaling", "elbv2", "route53", "logs")
 
 # What meta/runtime.yml resolves each verb to.
 VERB = "sre.runbooks.verb"
@@ -76,6 +74,10 @@ class CallbackModule(CallbackBase):
         if verbs and self.folder is None:
             self._open()
         _preload(verbs)
+
+    def v2_playbook_on_include(self, included_file):
+        if not included_file._is_role:
+            _preload(_verbs_named_in(included_file._filename))
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         self.task_started[task._uuid] = time.time()
@@ -192,10 +194,9 @@ class CallbackModule(CallbackBase):
 
 def _preload(verbs):
     """Load what the play's tasks need before ansible forks: each worker would load it anew, some 0.1 s a task."""
-    if verbs:
-        aws.preload(SERVICES)
-    for verb in verbs:
-        importlib.import_module(f"ansible_collections.sre.runbooks.plugins.modules.{verb}")
+    modules = [importlib.import_module(f"ansible_collections.sre.runbooks.plugins.modules.{verb}") for verb in verbs]
+    if modules:
+        aws.preload({service for module in modules for service in module.SERVICES})
     # What inventories are written with.
     for name in ("env", "file"):
         lookup_loader.get(f"ansible.builtin.{name}", class_only=True)
@@ -213,6 +214,12 @@ def _verbs(block):
             yield from _verbs(task)
         elif (task.resolved_action or "") == VERB:
             yield task.action.rpartition(".")[2]
+
+
+def _verbs_named_in(path):
+    """Names of the verbs in a file of tasks that the play includes as it runs."""
+    with open(path, encoding="utf-8") as lines:
+        return set(re.findall(r"(?m)^\s*(?:- )?sre\.runbooks\.(\w+):", lines.read()))
 
 
 def _iso(seconds):

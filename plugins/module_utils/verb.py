@@ -9,7 +9,8 @@ A verb is a class with
     plan(observed) -> Plan                 static and pure; raises Refusal where a gate is closed
     apply(step)                            one mutation with its wait; called in the order of the plan
     undo(before, steps) -> list            how to go back, as verbs with their arguments
-`run` does the rest, the same way for each of them.
+`run` does the rest, the same way for each of them. Its module names in SERVICES the AWS services that it asks, whose
+models the incident callback loads before ansible forks.
 """
 
 from __future__ import annotations

@@ -112,6 +112,7 @@ import time
 from ansible_collections.sre.runbooks.plugins.module_utils.aurora import observe, plan, writer_of
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
+SERVICES = ("rds", "cloudwatch", "dynamodb")
 ARGUMENTS = dict(
     global_cluster=dict(type="str", required=True),
     target_cluster=dict(type="str", required=True),

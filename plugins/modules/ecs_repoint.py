@@ -179,6 +179,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ste
 # Seconds that a rolling deployment of a few tasks behind a load balancer usually takes.
 USUAL_ROLLOUT = 180
 
+SERVICES = ("ecs", "dynamodb")
 ARGUMENTS = dict(
     cluster=dict(type="str", required=True),
     service=dict(type="str", required=True),

@@ -188,6 +188,7 @@ USUAL_DRAIN = 300
 ANSWER_WITHIN = 4
 SILENCE = 15
 
+SERVICES = ("ecs", "application-autoscaling", "elbv2", "dynamodb")
 ARGUMENTS = dict(
     cluster=dict(type="str", required=True),
     service=dict(type="str", required=True),

@@ -106,6 +106,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import LeaseLo
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import Lease, identity, may_take
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
+SERVICES = ("dynamodb",)
 ARGUMENTS = dict(
     name=dict(type="str", required=True),
     table=dict(type="str", default="sre-incident-locks"),

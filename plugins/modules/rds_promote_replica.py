@@ -186,6 +186,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run
 # Seconds that a promotion usually takes (runbook 1, step 4 says 5 to 10 minutes).
 USUAL_PROMOTION = 420
 
+SERVICES = ("rds", "cloudwatch", "dynamodb")
 ARGUMENTS = dict(
     db_instance=dict(type="str", required=True),
     source_instance=dict(type="str", required=True),

@@ -116,6 +116,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run
 # Seconds that creating a cross-region replica usually takes.
 USUAL_CREATION = 1200
 
+SERVICES = ("rds", "dynamodb")
 ARGUMENTS = dict(
     db_instance=dict(type="str", required=True),
     source_instance=dict(type="str", required=True),

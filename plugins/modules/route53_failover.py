@@ -261,6 +261,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, t
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
+SERVICES = ("route53", "elbv2", "dynamodb")
 ARGUMENTS = dict(
     record=dict(type="str", required=True),
     type=dict(type="str", choices=["A", "AAAA", "CNAME"], default="A"),

@@ -86,6 +86,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.guard import plan, re
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
+SERVICES = ("sts",)
 ARGUMENTS = dict(
     account_id=dict(type="str", required=True),
     environment_name=dict(type="str", required=True),

@@ -209,6 +209,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, W
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
+SERVICES = ("logs",)
 ARGUMENTS = dict(
     checks=dict(
         type="list",

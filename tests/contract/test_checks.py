@@ -56,6 +56,8 @@ waited_seconds: {description: Time spent in waits., returned: always, type: floa
 """
 from ansible.module_utils.basic import AnsibleModule
 
+SERVICES = ("ecs",)
+
 
 def main():
     AnsibleModule(
@@ -92,6 +94,7 @@ def main():
 # What is broken (file, text in it, text instead), and the check and the fault that tell.
 BROKEN = [
     ("meta/runtime.yml", "sre.runbooks.verb", "sre.runbooks.other", checks.runs_in_the_controller, "does not redirect"),
+    (VERB, 'SERVICES = ("ecs",)', "", checks.names_its_services, "SERVICES"),
     ("meta/runtime.yml", "    - stop_service\n", "", checks.takes_module_defaults, "not in action_groups.aws"),
     ("meta/runtime.yml", "amazon.aws.aws", "amazon.aws.other", checks.takes_module_defaults, "does not extend"),
     (VERB, "check_mode: {support: full", "check_mode: {support: none", checks.supports_check_and_diff, "check_mode"),
