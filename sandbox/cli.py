@@ -41,9 +41,12 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments and --options")
     heal = command("heal", "end a failure, or all of them")
     heal.add_argument("name", nargs="?", metavar="NAME")
-    load = command("load", "the user: numbered writes through the public name")
+    load = command("load", "the users: numbered writes, and reads, through a public name")
     load.add_argument("action", choices=("start", "stop", "report"))
     load.add_argument("--pinned", action="store_true", help="start: one more writer never asks DNS again")
+    load.add_argument("--name", help="start: the public name (default: that of the ECS service)")
+    load.add_argument("--rate", type=float, metavar="N", help="start: rows written a second")
+    load.add_argument("--reads", type=float, metavar="N", help="start: rows read a second")
     command("reset", "bring back the first state without starting anew")
     command("down", "end everything and remove its files")
     return root
@@ -112,7 +115,8 @@ def run(args: argparse.Namespace) -> None:
         case "heal":
             print(f"healed: {', '.join(sandbox.heal(args.name)) or 'nothing was wrong'}")
         case "load":
-            options = {"pinned": True} if args.pinned else {}
+            given = {name: getattr(args, name) for name in ("pinned", "name", "rate", "reads")}
+            options = {name: value for name, value in given.items() if value is not None and value is not False}
             print(json.dumps(sandbox.control("load", action=args.action, **options), indent=1))
         case "reset":
             started = time.monotonic()

@@ -1,12 +1,13 @@
 # Copyright: sre.runbooks contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Load on the public name, and what it proves: time to recover, acknowledged writes that are gone, two primaries."""
+"""Load on a public name, and what it proves: errors that users saw, time to recover, acknowledged writes that are gone."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
 import sys
 import time
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 
 WRITERS = 2
 ROWS_PER_SECOND = 20.0
+READERS = 1
+READS_PER_SECOND = 10.0
 # A database that acknowledges nothing for this long has stopped: what comes later is another run of it.
 RUN_ENDS_SECONDS = 2.0
 
 _process: Process | None = None
+_name = ""  # what it loads
 
 
 # ---- what was seen -------------------------------------------------------------------------------------------------
@@ -105,17 +109,46 @@ def missing(numbers: list[int], database: str, state: dict) -> list[int]:
         connection.close()
 
 
+def felt(answered: list[dict], failed: list[dict]) -> dict:
+    """How it was to be a user: requests, how many failed and for how long, how long answers took, who gave them.
+
+    `error_seconds`: seconds of the clock in which a request failed; `errors_lasted_seconds`: from the first failure to
+    the last. `latency_ms` is that of the requests that were answered, `versions` counts their X-App-Version.
+    """
+    requests = len(answered) + len(failed)
+    moments = sorted(each["failed"] for each in failed)
+    took = sorted((each["acked"] - each["sent"]) * 1000 for each in answered)
+    return {
+        "requests": requests,
+        "failed_requests": len(failed),
+        "error_rate": round(len(failed) / requests, 4) if requests else 0.0,
+        "error_seconds": len({int(moment) for moment in moments}),
+        "errors_lasted_seconds": round(moments[-1] - moments[0], 3) if moments else 0.0,
+        "first_error": moments[0] if moments else None,
+        "last_error": moments[-1] if moments else None,
+        "latency_ms": {f"p{percent}": _percentile(took, percent) for percent in (50, 95, 99)},
+        "versions": dict(Counter(str(each.get("version")) for each in answered)),
+        "last_version": max(answered, key=lambda each: each["acked"]).get("version") if answered else None,
+    }
+
+
+def _percentile(ordered: list[float], percent: int) -> float | None:
+    """By nearest rank."""
+    return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)], 1) if ordered else None
+
+
 def report(home: Path, state: dict, database: str | None = None) -> dict[str, Any]:
-    """What the users of this load saw.
+    """What the users of this load saw; of a pinned writer only what concerns the databases, and its errors.
 
     `database`: host:port to look for the acknowledged rows in, default the one that acknowledged last through the
     public name. `lost_writes` is None when it cannot be asked.
     """
     import psycopg2
 
-    acks, errors = read(home / "load" / "acks.jsonl"), read(home / "load" / "errors.jsonl")
+    acks, reads, errors = (read(home / "load" / f"{name}.jsonl") for name in ("acks", "reads", "errors"))
     public = [ack for ack in acks if not ack["pinned"]]
-    failures = [error["failed"] for error in errors if not error["pinned"]]
+    failed = [error for error in errors if not error["pinned"]]
+    failures = [error["failed"] for error in failed if error["what"] == "write"]
     spans = runs(acks)
     seen: dict[str, Any] = {
         "acknowledged_writes": len(acks),
@@ -126,6 +159,7 @@ def report(home: Path, state: dict, database: str | None = None) -> dict[str, An
         "overlaps": overlaps(spans),
         "databases": spans,
         "errors": dict(Counter(error["problem"] for error in errors)),
+        **felt(public + reads, failed),
         "surviving_database": database or (max(public, key=lambda ack: ack["acked"])["database"] if public else None),
     }
     if acks and seen["surviving_database"]:
@@ -141,16 +175,26 @@ def report(home: Path, state: dict, database: str | None = None) -> dict[str, An
 
 
 def begin(
-    world: World, writers: int = WRITERS, rate: float = ROWS_PER_SECOND, pinned: bool = False, name: str | None = None
+    world: World,
+    writers: int = WRITERS,
+    rate: float = ROWS_PER_SECOND,
+    readers: int = READERS,
+    reads: float = READS_PER_SECOND,
+    pinned: bool = False,
+    name: str | None = None,
 ) -> dict:
-    """A new load, its journals empty. `pinned`: one more writer keeps to the address that the name has now."""
-    global _process
+    """A new load on the public name `name` (default the service's own), its journals empty.
+
+    `rate`, `reads`: rows written and read a second, by all `writers` and all `readers`. `pinned`: one more writer keeps to
+    the address that the name has now.
+    """
+    global _process, _name
     if _process and _process.poll() is None:
         raise ValueError("the load is running already: `load stop` ends it")
     folder = world.home / "load"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    name = name or world.state["public_name"]
+    _name = name = name or world.state["public_name"]
     options = {
         "dns": world.state["dns"],
         "name": name,
@@ -160,10 +204,12 @@ def begin(
         "writers": int(writers),
         "rate": float(rate),
         "pinned": next(iter(route53.addresses(name)), None) if pinned else None,
+        "readers": int(readers) if float(reads) else 0,
+        "reads": float(reads),
     }
-    argv = [sys.executable, "-m", "sandbox.writers", str(folder / "acks.jsonl"), str(folder / "errors.jsonl")]
-    _process = world.spawn("load", [*argv, json.dumps(options)], log=folder / "log")
-    return {"started": time.time(), **{key: options[key] for key in ("name", "first", "writers", "rate", "pinned")}}
+    argv = [sys.executable, "-m", "sandbox.writers", str(folder), json.dumps(options)]
+    _process = world.spawn("load", argv, log=folder / "log")
+    return {"started": time.time(), **{key: value for key, value in options.items() if key not in ("dns", "port")}}
 
 
 def end(world: World) -> dict:
@@ -206,4 +252,4 @@ def status(world: World) -> list[dict]:
     detail = f"{len(acks)} rows acknowledged"
     if acks:
         detail += f", last by {acks[-1]['database']} {time.time() - acks[-1]['acked']:.1f} s ago"
-    return [{"region": "", "kind": "load", "name": world.state["public_name"], "state": "writing", "detail": detail}]
+    return [{"region": "", "kind": "load", "name": _name, "state": "writing", "detail": detail}]

@@ -54,6 +54,26 @@ def test_outage(acked, last_failure, seconds):
     assert load.outage(acked, last_failure)["rto_seconds"] == seconds
 
 
+def test_what_users_felt():
+    answered = [{"sent": at, "acked": at + 0.01 * at, "version": "2" if at > 5 else "1"} for at in range(1, 11)]
+    failed = [{"failed": each} for each in (3.2, 3.9, 7.1)]
+    seen = load.felt(answered, failed)
+    assert (seen["requests"], seen["failed_requests"], seen["error_rate"]) == (13, 3, 0.2308)
+    assert (seen["error_seconds"], seen["errors_lasted_seconds"], seen["first_error"]) == (2, 3.9, 3.2)
+    assert seen["latency_ms"] == {"p50": 50.0, "p95": 100.0, "p99": 100.0}
+    assert (seen["versions"], seen["last_version"]) == ({"1": 5, "2": 5}, "2")
+
+
+def test_nobody_felt_anything():
+    seen = load.felt([], [])
+    assert (seen["error_rate"], seen["error_seconds"], seen["latency_ms"]["p50"], seen["last_version"]) == (
+        0,
+        0,
+        None,
+        None,
+    )
+
+
 def test_journal_of_a_killed_writer_is_read(tmp_path):
     (tmp_path / "acks").write_text('{"id": 1}\n{"id": 2}\n{"id":')
     assert [each["id"] for each in load.read(tmp_path / "acks")] == [1, 2]
@@ -103,6 +123,11 @@ def test_handover_loses_nothing_and_is_measured(fresh_sandbox):
     assert sum(each["acknowledged"] for each in seen["databases"]) == seen["acknowledged_writes"]
     assert 0.1 < seen["rto_seconds"] < 30
     assert seen["errors"]["503"] > 0
+    # Users write and read; the writer that keeps to the old address is none of them.
+    reads = load.read(sandbox.home / "load" / "reads.jsonl")
+    assert "127.0.1.10" in {each["via"] for each in reads}
+    assert 0 < seen["failed_requests"] < sum(seen["errors"].values())
+    assert 0 < seen["error_rate"] < 1 and seen["error_seconds"] >= 1
 
 
 def test_report_tells_lost_writes_and_two_primaries(fresh_sandbox):
