@@ -188,7 +188,9 @@ class CallbackModule(CallbackBase):
         for note in self.report["notes"]:
             self._display.display(f"  note: {note}", color="yellow")
         for check in self.report["verification"]:
-            self._display.display(f"  {'passed' if check['ok'] else 'FAILED'}: {check['name']}")
+            ended = {True: "passed", False: "FAILED"}.get(check["ok"], "not asked")
+            measured = f": {check['seen']}" if "requests" in check else ""
+            self._display.display(f"  {ended}: {check['name']}{measured}")
         self._display.display(f"  record: {min(os.path.relpath(self.folder), self.folder, key=len)}")
 
 

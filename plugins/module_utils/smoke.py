@@ -2,147 +2,21 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Asking a service what a user would ask, and judging the answer.
-
-The standard library speaks HTTP here because it lets a connection go to one address under another name, so that the
-Host header and the TLS server name stay those of the URL.
-"""
+"""Asking a service what a user would ask, and judging the answer."""
 
 from __future__ import annotations
 
-import functools
-import http.client
 import json
-import re
-import socket
-import ssl
-import time
+import operator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
-from . import dns
 from .aws import code_of, explain
-from .errors import Stop, Unreachable
+from .errors import Stop
 from .masking import masked, snippet
+from .web import request
 
-# A request with one of these changes nothing. https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# Bytes of an answer that are looked at.
-LONGEST_ANSWER = 256 * 1024
 LOG_PATTERN = "?ERROR ?Exception"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one request met: `status` is None where there was no answer, and `text` then says why."""
-
-    status: int | None
-    text: str
-    seconds: float = 0.0
-
-
-def request(check, dns_servers=()):
-    """Send one check once; returns Seen, whatever happens.
-
-    Args:
-        check: {url, method, headers, json, secret_json, body, within} as the module takes it.
-        dns_servers: who is asked for the host of the URL; empty for the resolver of this machine.
-    """
-    started = time.monotonic()
-    try:
-        status, text = _exchange(check, dns_servers, started + check["within"])
-    except ssl.SSLError as error:
-        status, text = None, f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}"
-    except socket.gaierror as error:
-        status, text = None, f"the name does not resolve ({error.strerror})"
-    except TimeoutError:
-        status, text = None, f"no answer within {check['within']:g} s"
-    except (OSError, http.client.HTTPException) as error:
-        status, text = None, f"no answer ({getattr(error, 'strerror', None) or type(error).__name__})"
-    except ValueError as error:
-        status, text = None, f"this request cannot be sent: {error}"
-    except Unreachable as error:
-        status, text = None, str(error)
-    return Seen(status, text, round(time.monotonic() - started, 3))
-
-
-def _exchange(check, dns_servers, deadline):
-    url = urlsplit(check["url"])
-    port = url.port or (443 if url.scheme == "https" else 80)
-    connection = http.client.HTTPConnection(url.hostname, port)
-    # The socket is ours, to an address of ours; the connection only speaks over it.
-    connection.sock = sock = _connect(url, port, dns_servers, deadline)
-    try:
-        body, headers = _body(check)
-        host = {} if any(name.lower() == "host" for name in headers) else {"Host": url.netloc.rpartition("@")[2]}
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        connection.request(check["method"], path, body=body, headers={**host, **headers})
-        sock.settimeout(_left(deadline))
-        response = connection.getresponse()
-        content = b""
-        while len(content) < LONGEST_ANSWER:
-            sock.settimeout(_left(deadline))
-            chunk = response.read1(16384)
-            if not chunk:
-                break
-            content += chunk
-        return response.status, content.decode("utf-8", "replace")
-    finally:
-        connection.close()
-
-
-def _connect(url, port, dns_servers, deadline):
-    addresses = [url.hostname]
-    if dns_servers and not _is_address(url.hostname):
-        addresses = sorted(dns.resolve(url.hostname, dns_servers) or dns.resolve(url.hostname, dns_servers, "AAAA"))
-        if not addresses:
-            raise Unreachable(f"{', '.join(dns_servers)} has no address of {url.hostname}")
-    problem = None
-    for address in addresses:
-        try:
-            plain = socket.create_connection((address, port), timeout=_left(deadline))
-        except OSError as error:
-            problem = error
-            continue
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if url.scheme != "https":
-            return plain
-        try:
-            return _trust().wrap_socket(plain, server_hostname=url.hostname)
-        except BaseException:
-            plain.close()
-            raise
-    raise problem
-
-
-@functools.cache
-def _trust():
-    """The authorities to trust: reading them takes longer than a request."""
-    return ssl.create_default_context()
-
-
-def _is_address(host):
-    return ":" in host or re.fullmatch(r"[\d.]+", host) is not None
-
-
-def _left(deadline):
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _body(check):
-    """(bytes or None, headers)"""
-    headers = {name: str(value) for name, value in (check["headers"] or {}).items()}
-    if check["body"] is not None:
-        return check["body"].encode(), headers
-    if check["json"] is None and check["secret_json"] is None:
-        return None, headers
-    if not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = "application/json"
-    return json.dumps({**(check["json"] or {}), **(check["secret_json"] or {})}).encode(), headers
 
 
 def fault(check, seen):
@@ -151,14 +25,19 @@ def fault(check, seen):
         return seen.text or "no answer"
     if seen.status not in check["expect_status"]:
         return f"answered {seen.status}: {snippet(seen.text)}" if seen.text.strip() else f"answered {seen.status}"
-    if check["expect_json"] is not None:
-        try:
-            answer = json.loads(seen.text)
-        except ValueError:
-            return f"answered {seen.status} without JSON: {snippet(seen.text)}"
-        if missing := _missing(check["expect_json"], answer):
-            return f"answered {seen.status}, but {missing}"
-    return None
+    expected, above, below = (check[name] for name in ("expect_json", "expect_above", "expect_below"))
+    if expected is None and above is None and below is None:
+        return None
+    try:
+        answer = json.loads(seen.text)
+    except ValueError:
+        return f"answered {seen.status} without JSON: {snippet(seen.text)}"
+    problem = (
+        (expected is not None and _missing(expected, answer))
+        or _beyond(above, answer, operator.gt, "more than")
+        or _beyond(below, answer, operator.lt, "less than")
+    )
+    return f"answered {seen.status}, but {problem}" if problem else None
 
 
 def _missing(expected, found, path=""):
@@ -176,6 +55,23 @@ def _missing(expected, found, path=""):
     name = path.rpartition(".")[2]
     shown = snippet(json.dumps(masked({name: found})[name]), 80)
     return f"{path or 'the answer'} is {shown} instead of {json.dumps(masked({name: expected})[name])}"
+
+
+def _beyond(limits, found, is_within, words, path=""):
+    """Pure: the first number of `found` that does not keep its limit, as text; limits are nested as the answer is."""
+    for name, limit in (limits or {}).items():
+        at = f"{path}.{name}" if path else str(name)
+        if not isinstance(found, dict) or name not in found:
+            return f"{at} is missing"
+        value = found[name]
+        if isinstance(limit, dict):
+            if problem := _beyond(limit, value, is_within, words, at):
+                return problem
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"{at} is {snippet(json.dumps(masked({name: value})[name]), 80)}, no number"
+        elif not is_within(value, float(limit)):
+            return f"{at} is {value:g}, {words} {float(limit):g} wanted"
+    return None
 
 
 @dataclass

@@ -10,8 +10,8 @@ module: smoke_test
 version_added: 0.1.0
 short_description: Verify that a service does what its users need
 description:
-  - Sends all checks side by side, asks the failing ones again until they pass or O(retry_for) is over, then counts the
-    ERROR lines in the logs.
+  - Sends all checks side by side, asks the failing ones again until they pass or O(retry_for) is over, then runs the
+    O(performance) tests one after the other and counts the ERROR lines in the logs.
   - Fails with one line that names the failing checks and what was seen.
   - Never reports a change. A check with another method than GET, HEAD or OPTIONS is left out in check mode, since it may
     change something.
@@ -60,6 +60,13 @@ options:
       expect_json:
         description: What the answer must hold as JSON. It may hold more, at any depth; lists must be equal.
         type: dict
+      expect_above:
+        description:
+          - Numbers that the answer must exceed, nested as the answer is. A C(score) of V(80) here fails at 80 and passes at 81.
+        type: dict
+      expect_below:
+        description: Numbers that the answer must stay below, likewise.
+        type: dict
       within:
         description: Seconds that one answer may take, resolving the name and reading the answer included.
         type: float
@@ -67,6 +74,56 @@ options:
       attempts:
         description: How often this check is sent at most. Default is as often as O(retry_for) allows.
         type: int
+  performance:
+    description:
+      - Requests from several users at once, and what is allowed of latencies and errors. Each user keeps its connection and
+        asks again as soon as it was answered, which is a load that the service must be able to bear.
+      - They run once O(checks) pass; where a check fails, and in check mode, they are left out.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the test, for people.
+        type: str
+        required: true
+      url:
+        description: URL to GET, with V(http) or V(https).
+        type: str
+        required: true
+      headers:
+        description: Headers to send. Their values are hidden wherever they occur in the result.
+        type: dict
+      concurrency:
+        description: Number of users.
+        type: int
+        default: 5
+      duration:
+        description: Seconds that they ask.
+        type: int
+        default: 30
+      within:
+        description: Seconds after which an answer counts as an error.
+        type: float
+        default: 5
+      expect_status:
+        description: Status codes of a good answer. Any other answer, and none, is an error.
+        type: list
+        elements: int
+        default: [200]
+      max_error_percent:
+        description: How many requests of a hundred may be errors.
+        type: float
+        default: 0
+      max_p50:
+        description: Seconds that half of the good answers may take at most.
+        type: float
+      max_p95:
+        description: Seconds that 95 of 100 good answers may take at most.
+        type: float
+      max_p99:
+        description: Seconds that 99 of 100 good answers may take at most.
+        type: float
   retry_for:
     description: Seconds in which failing checks are sent again. V(0) sends each once.
     type: int
@@ -137,17 +194,32 @@ EXAMPLES = r"""
     log_groups:
       - {name: /ecs/regami-api, region: us-west-2}
     region: us-west-2
+
+- name: The service has recovered and bears its load
+  sre.runbooks.smoke_test:
+    checks:
+      - name: database
+        url: https://api.regami.test/health?check=db
+        expect_json: {database: connected}
+    performance:
+      - name: response times
+        url: https://api.regami.test/health
+        concurrency: 5
+        duration: 30
+        max_p95: 0.5
+        max_error_percent: 0.1
 """
 
 RETURN = r"""
 verification:
-  description: What each check and each log group showed; RV(verification[].ok) is null where check mode left it out.
+  description:
+    - What each check, each performance test and each log group showed; RV(verification[].ok) is null where it was left out.
   returned: unless refused
   type: list
   elements: dict
   contains:
     name:
-      description: Name of the check, or the log group.
+      description: Name of the check, of the performance test, or of the log group.
       type: str
       returned: unless refused
     ok:
@@ -166,6 +238,30 @@ verification:
       description: What was seen, without secrets and cut to a line.
       type: str
       returned: unless refused
+    requests:
+      description: Number of requests of a performance test.
+      type: int
+      returned: for a performance test that ran
+    errors:
+      description: Number of those that failed.
+      type: int
+      returned: for a performance test that ran
+    error_percent:
+      description: The same of a hundred.
+      type: float
+      returned: for a performance test that ran
+    p50:
+      description: Seconds that half of the good answers took at most; null where there was none.
+      type: float
+      returned: for a performance test that ran
+    p95:
+      description: Likewise, 95 of 100.
+      type: float
+      returned: for a performance test that ran
+    p99:
+      description: Likewise, 99 of 100.
+      type: float
+      returned: for a performance test that ran
   sample:
     - {name: database, ok: true, status: 200, seconds: 0.012, seen: answered 200}
     - {name: log /ecs/regami-api us-west-2, ok: true, status: null, seconds: 0.05, seen: "0 ERROR lines, 0 allowed"}
@@ -203,7 +299,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import missing_required_lib
 
-from ansible_collections.sre.runbooks.plugins.module_utils import dns, smoke, waiting
+from ansible_collections.sre.runbooks.plugins.module_utils import dns, performance, smoke, waiting, web
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
@@ -227,10 +323,30 @@ ARGUMENTS = dict(
             body=dict(type="str"),
             expect_status=dict(type="list", elements="int", default=[200]),
             expect_json=dict(type="dict"),
+            expect_above=dict(type="dict"),
+            expect_below=dict(type="dict"),
             within=dict(type="float", default=5),
             attempts=dict(type="int"),
         ),
         mutually_exclusive=[("body", "json"), ("body", "secret_json")],
+    ),
+    performance=dict(
+        type="list",
+        elements="dict",
+        default=[],
+        options=dict(
+            name=dict(type="str", required=True),
+            url=dict(type="str", required=True),
+            headers=dict(type="dict", no_log=True),
+            concurrency=dict(type="int", default=5),
+            duration=dict(type="int", default=30),
+            within=dict(type="float", default=5),
+            expect_status=dict(type="list", elements="int", default=[200]),
+            max_error_percent=dict(type="float", default=0),
+            max_p50=dict(type="float"),
+            max_p95=dict(type="float"),
+            max_p99=dict(type="float"),
+        ),
     ),
     retry_for=dict(type="int", default=30),
     passes=dict(type="int", default=1, no_log=False),
@@ -246,31 +362,42 @@ ARGUMENTS = dict(
 )
 
 
+# A performance test asks like a check, and only so.
+PLAIN_GET = dict.fromkeys(("json", "secret_json", "body", "expect_json", "expect_above", "expect_below")) | {
+    "method": "GET"
+}
+
+
 class SmokeTest(Verb):
-    """Ask, ask again, look into the logs, judge."""
+    """Ask, ask again, ask as many, look into the logs, judge."""
 
     def __init__(self, module):
         super().__init__(module)
         self.verification = []
         self.params = dict(module.params)
         # The result shows the parameters as they were given; those of the module are what is shown.
-        module.params["checks"] = masked(module.params["checks"])
+        for name in ("checks", "performance"):
+            module.params[name] = masked(module.params[name])
 
     def observe(self):
         since = smoke.parse_time(self.params["since"]) if self.params["since"] else None
         for server in self.params["dns_servers"]:
             dns.parse_server(server)
-        for check in self.params["checks"]:
+        for check in self.params["checks"] + self.params["performance"]:
             if urlsplit(check["url"]).scheme not in ("http", "https") or not urlsplit(check["url"]).hostname:
                 raise Stop(f"check {check['name']}: {masked(check['url'])} is no URL with http or https")
+        for test in self.params["performance"]:
+            if test["concurrency"] < 1 or test["duration"] < 1:
+                raise Stop(f"performance test {test['name']}: concurrency and duration begin at 1")
         clean_since = self._ask()
+        self._measure()
         self._read_logs(clean_since if since is None else since)
         return {"verification": self.verification}
 
     def _ask(self):
         """Ask until all pass; returns when the first round without a failure began, in seconds since the epoch."""
         passes, checks = self.params["passes"], self.params["checks"]
-        left_out = [check for check in checks if self.check_mode and check["method"] not in smoke.SAFE_METHODS]
+        left_out = [check for check in checks if self.check_mode and check["method"] not in web.SAFE_METHODS]
         trials = [smoke.Trial(check, tuple(self.params["dns_servers"])) for check in checks if check not in left_out]
         began = time.time()
 
@@ -297,6 +424,18 @@ class SmokeTest(Verb):
         self.waited_seconds += time.monotonic() - started
         self.verification = [*(trial.verdict(passes) for trial in trials), *map(smoke.skipped, left_out)]
         return began
+
+    def _measure(self):
+        failing = any(entry["ok"] is False for entry in self.verification)
+        for test in self.params["performance"]:
+            if self.check_mode or failing:
+                why = "check mode puts no load on a service" if self.check_mode else "a check failed"
+                self.verification.append(performance.left_out(test, why))
+                continue
+            started = time.monotonic()
+            tally = performance.measure(PLAIN_GET | test, self.params["dns_servers"], tick=self.keep_lease)
+            self.waited_seconds += time.monotonic() - started
+            self.verification.append(performance.verdict(test, tally))
 
     def _state(self, trials):
         failing = [trial.check["name"] for trial in trials if trial.problem]

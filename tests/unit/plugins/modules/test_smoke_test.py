@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from ansible.module_utils import basic
 
-from ansible_collections.sre.runbooks.plugins.module_utils import smoke, waiting
+from ansible_collections.sre.runbooks.plugins.module_utils import performance, smoke, waiting, web
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
 from ansible_collections.sre.runbooks.plugins.modules import smoke_test
@@ -40,10 +40,10 @@ class Script:
         self.answers: dict[str, list] = {}
         self.sent: list[dict] = []
 
-    def request(self, check: dict, servers: tuple) -> smoke.Seen:
+    def request(self, check: dict, servers: tuple) -> web.Seen:
         self.sent.append(check)
         answers = self.answers.get(check["name"], [200])
-        return smoke.Seen(answers.pop(0) if len(answers) > 1 else answers[0], "", 0.01)
+        return web.Seen(answers.pop(0) if len(answers) > 1 else answers[0], "", 0.01)
 
 
 @pytest.fixture
@@ -134,6 +134,54 @@ def test_check_mode_sends_nothing_that_may_change_something(script: Script, run:
     result = run(checks=[WRITE, HEALTH], check=True)
     assert [check["name"] for check in script.sent] == ["database"]
     assert [(entry["name"], entry["ok"]) for entry in result["verification"]] == [("database", True), ("write", None)]
+
+
+LOAD = {"name": "load", "url": "http://api.regami.test/", "headers": {"Authorization": "Bearer Head-Secret-3"}}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What was put under load; half of it fails."""
+    tests: list[dict] = []
+
+    def measure(test: dict, dns_servers: list, tick: Callable) -> performance.Tally:
+        tests.append(test)
+        return performance.Tally([0.1], ["answered 503"])
+
+    monkeypatch.setattr(performance, "measure", measure)
+    return tests
+
+
+def test_the_service_is_put_under_load_once_it_serves(script: Script, run: Callable, measured: list[dict]) -> None:
+    result = run(checks=[HEALTH], performance=[dict(LOAD, max_error_percent=50)])
+    assert [(entry["name"], entry["ok"]) for entry in result["verification"]] == [("database", True), ("load", True)]
+    assert (result["verification"][1]["p99"], result["verification"][1]["errors"]) == (0.1, 1)
+    assert (measured[0]["concurrency"], measured[0]["duration"], measured[0]["method"]) == (5, 30, "GET")
+    assert "-Secret-" not in json.dumps(result, default=str)
+    assert measured[0]["headers"] == {"Authorization": "Bearer Head-Secret-3"}
+
+
+def test_a_missed_limit_is_one_line(script: Script, run: Callable, measured: list[dict]) -> None:
+    result = run(checks=[HEALTH], performance=[LOAD])
+    assert result["failed"]
+    assert result["msg"] == (
+        "1 of 2 checks failed: load 50% errors, 0% allowed (answered 503) "
+        "(2 requests in 30 s, 1 errors, p50 100 ms p95 100 ms p99 100 ms)"
+    )
+
+
+def test_no_load_on_what_does_not_serve_nor_in_check_mode(script: Script, run: Callable, measured: list[dict]) -> None:
+    assert run(performance=[LOAD], check=True)["verification"][0]["seen"].startswith("not run: check mode")
+    script.answers["database"] = [503]
+    failed = run(checks=[HEALTH], performance=[LOAD], retry_for=0)
+    assert [entry["ok"] for entry in failed["verification"]] == [False, None]
+    assert not measured
+
+
+def test_a_load_of_nobody_is_refused(script: Script, run: Callable, measured: list[dict]) -> None:
+    result = run(checks=[HEALTH], performance=[dict(LOAD, concurrency=0)])
+    assert result["msg"] == "performance test load: concurrency and duration begin at 1"
+    assert not script.sent
 
 
 @pytest.mark.parametrize(("since", "start"), [("2026-01-01T00:00:00Z", 1767225600000), (None, 100000)])
