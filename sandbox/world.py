@@ -33,7 +33,7 @@ from .faults import Fault, Rules
 from .processes import Process, Spawner
 
 # In the order in which they are seeded and started; stopped in reverse.
-PARTS = ("faults", "basics", "cloudwatch", "logs", "rds", "aurora", "elbv2", "ecs", "route53", "arc", "load")
+PARTS = ("faults", "basics", "cloudwatch", "logs", "rds", "aurora", "elbv2", "ecr", "ecs", "route53", "arc", "load")
 
 # Calls with this access key seed the world: not recorded, not failed, not held back during a reset.
 SEED_KEY = "SANDBOXSEEDSANDBOXSE"
@@ -91,7 +91,7 @@ class World:
         self._clients: dict[tuple[str, str], Any] = {}
         self._spawner = Spawner(home)
         self._log_lock = threading.Lock()
-        self.parts = [import_module(f"sandbox.{name}") for name in PARTS if _exists(name)]
+        self.parts = [import_module(f"sandbox.{name}") for name in PARTS]
 
     # ---- what parts use -------------------------------------------------------------------------------------------
 
@@ -334,7 +334,3 @@ class CallLog:
         with self._lock:
             self._entries = []
             self._file.truncate(0)
-
-
-def _exists(part: str) -> bool:
-    return (Path(__file__).parent / f"{part}.py").exists()

@@ -94,8 +94,12 @@ def test_standby_starts_within_seconds(fresh_sandbox):
     assert (after["runningCount"], after["pendingCount"]) == (2, 0)
     # Scaling is no deployment.
     assert [each["id"] for each in after["deployments"]] == [before["deployments"][0]["id"]]
-    steady, started = messages(fresh_sandbox, WEST)[:2]
+    # The two targets come together or one after the other.
+    steady, *registered, started = messages(fresh_sandbox, WEST)[: -len(before["events"])]
     assert steady == "(service regami-service-secondary) has reached a steady state."
+    assert all(
+        re.fullmatch(r"\(service \S+\) registered \d targets in \(target-group \S+\)", each) for each in registered
+    )
     assert re.fullmatch(r"\(service \S+\) has started 2 tasks: \(task \w+\) \(task \w+\)\.", started)
     for task in tasks(fresh_sandbox, WEST):
         assert (task["lastStatus"], task["taskDefinitionArn"]) == ("RUNNING", after["taskDefinition"])
@@ -225,11 +229,11 @@ def test_task_definitions_are_listed_in_order(fresh_sandbox):
     arns = [repoint(fresh_sandbox, EAST, f"127.0.0.1:{port}") for port in range(10)]
     ecs.deregister_task_definition(taskDefinition=arns[-1])
     listed = ecs.list_task_definitions(familyPrefix="regami-api", sort="DESC", maxResults=3)
-    assert [arn.rpartition(":")[2] for arn in listed["taskDefinitionArns"]] == ["10", "9", "8"]
+    assert [arn.rpartition(":")[2] for arn in listed["taskDefinitionArns"]] == ["13", "12", "11"]
     inactive = ecs.list_task_definitions(familyPrefix="regami-api", status="INACTIVE")["taskDefinitionArns"]
-    assert inactive == arns[-1:]
+    assert [arn.rpartition(":")[2] for arn in inactive] == ["2", "14"]
     latest = ecs.describe_task_definition(taskDefinition="regami-api")["taskDefinition"]
-    assert latest["revision"] == 10
+    assert latest["revision"] == 13
     with pytest.raises(ClientError, match="TaskDefinition is inactive"):
         update(fresh_sandbox, EAST, taskDefinition=arns[-1])
 

@@ -17,33 +17,46 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import builds, elbv2
+from .. import builds, ecr, elbv2
 
 if TYPE_CHECKING:
-    from .processes import Process
-    from .world import World
+    from ..processes import Process
+    from ..world import World
 
-START_SECONDS = 20.0  # until the application must accept connections
+# A container runs as soon as its process does, whether that listens or not. Starting one takes a moment on AWS, too: a
+# good build listens before it has passed.
+START_SECONDS = 1.5
 STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
 
 _addresses = itertools.count()
 
 
 class Task:
-    """One task of a service. Its methods are called with the world's lock held."""
+    """One task of a service. Its methods are called with the world's lock held.
 
-    def __init__(self, world: World, service: Any, deployment_id: str, definition: Any) -> None:
+    `started_by`: the id of the deployment or of the task set that it belongs to. `images`: container name -> digest as
+    far as a task of the same service revision has pulled; filled by the first that does.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        service: Any,
+        started_by: str,
+        definition: Any,
+        load_balancers: list[dict],
+        images: dict[str, str],
+    ) -> None:
         from moto.core.utils import utcnow
         from moto.moto_api._internal import mock_random
 
         self._world, self._utcnow = world, utcnow
         self.region, self.cluster_arn, self.service_name = service.region_name, service.cluster_arn, service.name
-        self.deployment_id, self.definition = deployment_id, definition
-        self.launch_type = service.launch_type
+        self.started_by, self.definition, self.images = started_by, definition, images
+        self.launch_type, self.platform_version = service.launch_type, service.platform_version
         self.id = mock_random.uuid4().hex
         self.task_arn = f"{service.cluster_arn.replace(':cluster/', ':task/')}/{self.id}"
-        balancers = service.load_balancers
-        self.group_arn = balancers[0]["targetGroupArn"] if balancers else None
+        self.group_arns = [each["targetGroupArn"] for each in load_balancers if each.get("targetGroupArn")]
         # Each task has an address of its own, as with awsvpc: targets are told apart by their address.
         self.address = f"127.0.{world.regions.index(self.region) + 1}.{20 + next(_addresses) % 230}"
         self.port = world.free_port(self.address)
@@ -51,8 +64,9 @@ class Task:
         self.log_position = 0
         self.status, self.desired = "PROVISIONING", "RUNNING"
         self.times = {"createdAt": utcnow()}
-        self.stop_code = self.stopped_reason = ""
+        self.stop_code = self.stopped_reason = self.container_reason = ""
         self.exit_code: int | None = None
+        self.digest = ""
         self.running_since: float | None = None
         self._since = time.monotonic()
         self._process: Process | None = None
@@ -66,13 +80,33 @@ class Task:
 
     @property
     def is_ready(self) -> bool:
-        """Running, and healthy where a load balancer checks it."""
-        return self.is_active and self.status == "RUNNING" and (not self.group_arn or self.target_state == "healthy")
+        """Running, and healthy where load balancers check it."""
+        return self.is_active and self.status == "RUNNING" and all(each == "healthy" for each in self._target_states())
 
     @property
-    def target_state(self) -> str:
-        target = elbv2.target(self.group_arn, self.address) if self.group_arn else None
-        return target.state if target else ""
+    def has_failed(self) -> bool:
+        """Stopped by itself, not by anybody's wish."""
+        return self.stop_code in ("EssentialContainerExited", "TaskFailedToStart")
+
+    def _target_states(self) -> list[str]:
+        found = [elbv2.target(arn, self.address) for arn in self.group_arns]
+        return [each.state if each else "" for each in found]
+
+    def _health(self) -> str:
+        """Of its container: the load balancer's check asks the same page."""
+        states = set(self._target_states())
+        if self.status != "RUNNING" or states - {"healthy", "unhealthy"}:
+            return "UNKNOWN"
+        return "UNHEALTHY" if "unhealthy" in states else "HEALTHY"
+
+    def unhealthy_group(self) -> str | None:
+        """The ARN of a target group whose checks it fails."""
+        states = zip(self.group_arns, self._target_states(), strict=True)
+        return next((arn for arn, target_state in states if target_state == "unhealthy"), None)
+
+    @property
+    def is_drained(self) -> bool:
+        return not any(elbv2.target(arn, self.address) for arn in self.group_arns)
 
     # ---- its life --------------------------------------------------------------------------------------------------
 
@@ -86,11 +120,9 @@ class Task:
                 self.stop("EssentialContainerExited", "Essential container in task exited")
             self._ended()
         elif self.status == "PENDING" and self.is_active:
-            if self._accepts():
+            if self._accepts() or time.monotonic() - self._since > START_SECONDS:
                 self._run()
-            elif time.monotonic() - self._since > START_SECONDS:
-                self.stop("TaskFailedToStart", "Task failed to start")
-        elif self.status == "DEACTIVATING" and (not self.group_arn or not elbv2.target(self.group_arn, self.address)):
+        elif self.status == "DEACTIVATING" and self.is_drained:
             self._become("STOPPING")
             self.times["stoppingAt"] = self._utcnow()
             self._process.signal(signal.SIGTERM)
@@ -102,8 +134,9 @@ class Task:
         if not self.is_active:
             return
         self.desired, self.stop_code, self.stopped_reason = "STOPPED", code, reason
-        if self.group_arn and self.running_since:
-            elbv2.deregister(self.region, self.group_arn, self.address)
+        if self.running_since:
+            for arn in self.group_arns:
+                elbv2.deregister(self.region, arn, self.address)
         self._become("DEACTIVATING")
         if self._process is None:
             self._ended()
@@ -133,7 +166,13 @@ class Task:
                 f"ResourceInitializationError: unable to pull secrets or registry auth: {problem}",
             )
             return
-        environment |= builds.environment_of(container["image"])
+        try:
+            image = self._pull(container)
+        except ecr.PullError as error:
+            self.container_reason = f"CannotPullContainerError: {error}"
+            self.stop("TaskFailedToStart", self.container_reason)
+            return
+        environment |= builds.environment_of(image)
         environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
         self.log_path.parent.mkdir(exist_ok=True)
         self._process = self._world.spawn(
@@ -144,6 +183,21 @@ class Task:
             region=self.region,
         )
         self._become("PENDING")
+
+    def _pull(self, container: dict) -> str:
+        """The image by the tag that it was pushed with. Raises ecr.PullError.
+
+        All tasks of a service revision run what its first one found under the tag.
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html
+        """
+        consistent = container.get("versionConsistency") != "disabled"
+        self.times["pullStartedAt"] = self._utcnow()
+        pulled = ecr.pull(container["image"], self.images.get(container["name"]) if consistent else None)
+        self.times["pullStoppedAt"] = self._utcnow()
+        self.digest = pulled.digest
+        if consistent:
+            self.images[container["name"]] = pulled.digest
+        return pulled.image
 
     def _secret(self, value_from: str) -> str:
         """The secret at `arn[:key[:stage[:version]]]`; `key` picks a field of a JSON secret."""
@@ -163,9 +217,9 @@ class Task:
     def _run(self) -> None:
         self._become("RUNNING")
         self.running_since = time.monotonic()
-        self.times["startedAt"] = self.times["pullStartedAt"] = self.times["pullStoppedAt"] = self._utcnow()
-        if self.group_arn:
-            elbv2.register(self.region, self.group_arn, self.address, self.port)
+        self.times["startedAt"] = self._utcnow()
+        for arn in self.group_arns:
+            elbv2.register(self.region, arn, self.address, self.port)
 
     # ---- what AWS shows of it --------------------------------------------------------------------------------------
 
@@ -183,14 +237,16 @@ class Task:
 
     def describe(self) -> dict:
         container = self.definition.container_definitions[0]
-        health = "HEALTHY" if self.status == "RUNNING" and container.get("healthCheck") else "UNKNOWN"
+        health = self._health() if container.get("healthCheck") else "UNKNOWN"
         described = {
             "taskArn": self.task_arn,
             "clusterArn": self.cluster_arn,
             "taskDefinitionArn": self.definition.arn,
             "group": f"service:{self.service_name}",
-            "startedBy": self.deployment_id,
+            "startedBy": self.started_by,
             "launchType": self.launch_type,
+            "platformVersion": self.platform_version,
+            "platformFamily": "Linux",
             "lastStatus": self.status,
             "desiredStatus": self.desired,
             "healthStatus": health,
@@ -218,8 +274,13 @@ class Task:
             ],
             **self.times,
         }
+        shown = described["containers"][0]
+        if self.digest:
+            shown["imageDigest"] = self.digest
+        if self.container_reason:
+            shown["reason"] = self.container_reason
         if self.exit_code is not None:
-            described["containers"][0]["exitCode"] = self.exit_code if self.exit_code >= 0 else 128 - self.exit_code
+            shown["exitCode"] = self.exit_code if self.exit_code >= 0 else 128 - self.exit_code
         if not self.is_active:
             described |= {"stopCode": self.stop_code, "stoppedReason": self.stopped_reason}
         return described

@@ -1,0 +1,95 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ECS services that do what they are told: tasks that are real processes, deployments, their failures and history.
+
+moto keeps clusters, task definitions and services; a scheduler brings each service's tasks to what it wants.
+
+    services, definitions, tasks, service_deployments   the calls, by what they are about
+    scheduler                                           looks at every service; starts, stops and replaces tasks
+    rolling, failure_detection                          the controller ECS, and when it gives a deployment up
+    deployments                                         what was deployed, and how that ended
+    task                                                one task, a process
+    first_day, pipeline                                 the services at the beginning; a pipeline that deploys to them
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .. import elbv2
+from . import (
+    definitions,
+    deployments,
+    first_day,
+    pipeline,
+    rolling,
+    scheduler,
+    service_deployments,
+    services,
+    state,
+    tasks,
+)
+
+if TYPE_CHECKING:
+    from ..world import World
+
+START_SECONDS = 15.0
+
+faults = pipeline.faults | service_deployments.faults
+
+
+def install(world: World) -> None:
+    from moto.ecs.models import EC2ContainerServiceBackend
+    from moto.ecs.responses import EC2ContainerServiceResponse
+
+    state.world = world
+    for calls in (services, definitions, tasks, service_deployments):
+        state.replace(EC2ContainerServiceBackend, *getattr(calls, "BACKEND", ()))
+        state.replace(EC2ContainerServiceResponse, *getattr(calls, "RESPONSE", ()))
+    scheduler.controllers["ECS"] = rolling.control
+
+
+def seed(world: World) -> None:
+    tasks.of_service.clear()
+    deployments.history.clear()
+    scheduler.forget()
+    service_deployments.allow(world)
+    first_day.seed(world)
+
+
+def start(world: World) -> None:
+    world.background(scheduler.run)
+    deadline = time.monotonic() + START_SECONDS
+    arns = [facts["load_balancer_arn"] for facts in world.state["regions"].values() if facts["role"] == "primary"]
+    while not all(elbv2.is_healthy(elbv2.balancers[arn]) for arn in arns):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the primary region's tasks do not become healthy")
+        time.sleep(0.02)
+
+
+def stop(world: World) -> None:
+    with world.lock:
+        for task in [task for each in tasks.of_service.values() for task in each]:
+            task.kill()
+        tasks.of_service.clear()
+
+
+def status(world: World) -> list[dict]:
+    rows = []
+    with world.lock:
+        for region in world.regions:
+            for service in world.backend("ecs", region).services.values():
+                rollout = service.deployments[0].rollout_state if service.deployments else service.status
+                rows.append(
+                    {
+                        "region": region,
+                        "kind": "service",
+                        "name": service.name,
+                        "state": rollout.lower(),
+                        "detail": f"running {service.running_count} of {service.desired_count}  "
+                        f"{service.task_definition.rpartition('/')[2]}",
+                    }
+                )
+    return rows
