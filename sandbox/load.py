@@ -195,6 +195,7 @@ def begin(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     _name = name = name or world.state["public_name"]
+    world.wake(name)
     options = {
         "dns": world.state["dns"],
         "name": name,

@@ -8,15 +8,14 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import threading
 import time
 import traceback
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .listener import Handler, Server
 from .wire import ApiError, Call, Response, error, fault, result
 from .world import SEED_KEY
 
@@ -26,27 +25,18 @@ if TYPE_CHECKING:
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
+class _Server(Server):
     world: World
     app: Any
     region: str | None = None
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nobody's error."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    timeout = 300
+class _Handler(Handler):
     server: _Server
 
     def do_request(self) -> None:
         world = self.server.world
-        body = self._body()
+        body = self.body()
         if self.path.startswith("/_sandbox/"):
             self._send(_control(world, self.command, self.path, body))
             return
@@ -60,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         if call.region in world.cut_regions:
             self._log(call, started, None, "region-cut")
             world.hold(call.region)
-            self._drop()
+            self.drop()
             return
         seconds, rule = world.rules.take(call.service, call.action, call.region)
         if seconds:
@@ -68,27 +58,17 @@ class _Handler(BaseHTTPRequestHandler):
         kind = rule.kind if rule else ("latency" if seconds else None)
         if kind == "reset":
             self._log(call, started, None, kind)
-            self._drop()
+            self.drop()
             return
         answered = kind in (None, "latency", "lost-answer")
         response = _dispatch(self.server, call) if answered else fault(call, kind, rule.code)
         self._log(call, started, response.status, kind)
         if kind == "lost-answer":
-            self._drop()
+            self.drop()
         else:
             self._send(response)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_request
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            chunks = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(chunks)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _log(self, call: Call, started: float, status: int | None, kind: str | None) -> None:
         self.server.world.calls.add(
@@ -113,17 +93,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(response.body)
-
-    def _drop(self) -> None:
-        """End the connection without an answer. `shutdown`, since a `close` alone waits for other holders."""
-        self.close_connection = True
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def log_message(self, *args: Any) -> None:
-        """The call log replaces it."""
 
 
 def _dispatch(server: _Server, call: Call) -> Response:

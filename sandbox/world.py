@@ -9,6 +9,7 @@ A part is a module with any of
     seed(world)      create resources; moto is empty, the endpoint serves, nothing of the part runs
     start(world)     threads and listeners
     stop(world)      end them; may be called twice
+    wake(world, name)  users are about to come to the public name: start what sleeps until it is needed
     status(world)    rows {"region", "kind", "name", "state", "detail"} for people
     faults           name -> Fault
     control          name -> function(world, arguments) behind POST /_sandbox/<name>
@@ -33,7 +34,21 @@ from .faults import Fault, Rules
 from .processes import Process, Spawner
 
 # In the order in which they are seeded and started; stopped in reverse.
-PARTS = ("faults", "basics", "cloudwatch", "logs", "rds", "aurora", "elbv2", "ecr", "ecs", "route53", "arc", "load")
+PARTS = (
+    "faults",
+    "basics",
+    "cloudwatch",
+    "logs",
+    "rds",
+    "aurora",
+    "elbv2",
+    "ecr",
+    "ecs",
+    "route53",
+    "arc",
+    "kubernetes",
+    "load",
+)
 
 # Calls with this access key seed the world: not recorded, not failed, not held back during a reset.
 SEED_KEY = "SANDBOXSEEDSANDBOXSE"
@@ -188,6 +203,11 @@ class World:
         for part in reversed(self.parts) if reverse else self.parts:
             if hasattr(part, function):
                 getattr(part, function)(self)
+
+    def wake(self, name: str) -> None:
+        for part in self.parts:
+            if hasattr(part, "wake"):
+                part.wake(self, name)
 
     def install(self) -> None:
         self.each("prepare")
