@@ -82,7 +82,7 @@ demo: $(READY) ## Kill the primary database under load and watch the recovery
 	python -m demo
 
 .PHONY: bench
-bench: $(READY) ## Measure the runbook against the AWS CLI and the modules of amazon.aws
+bench: $(READY) ## Measure the runbooks against the AWS CLI and the modules of amazon.aws
 	python -m benchmarks
 
 .PHONY: clean

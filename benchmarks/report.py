@@ -1,0 +1,59 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runs of a contest as figures, and as a table for people."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from statistics import median
+
+from .contest import Contest
+from .race import Run
+
+
+def summary(contest: Contest, runs: list[Run]) -> dict:
+    """Medians in seconds, how ours compares to what was promised, and the contest's own figures."""
+    seconds = {
+        each.name: round(median(run.seconds for run in runs if run.contestant == each.name), 3)
+        for each in contest.contestants
+        if any(run.contestant == each.name for run in runs)
+    }
+    ours, limits = seconds.get(contest.ours.name), []
+    for other, limit in contest.limits.items():
+        if ours and other in seconds:
+            ratio = round(ours / seconds[other], 3)
+            limits.append({"to": other, "ratio": ratio, "limit": limit, "kept": ratio <= limit})
+    return {"seconds": seconds, "limits": limits, **contest.figures(seconds)}
+
+
+def print_contest(contest: Contest, runs: list[Run], figures: dict) -> None:
+    names = list(figures["seconds"])
+    width = max(len(name) for name in names)
+    ours = figures["seconds"].get(contest.ours.name)
+    print(f"\n{contest.name:{width}}  seconds     min - max      cpu  AWS calls  to ours")
+    for name in names:
+        own = [run for run in runs if run.contestant == name]
+        times, middle = [run.seconds for run in own], figures["seconds"][name]
+        cpu, calls = (median(getattr(run, key) for run in own) for key in ("cpu_seconds", "calls"))
+        to_ours = f"{middle / ours:7.2f}" if ours else ""
+        print(
+            f"{name:{width}}  {middle:7.2f}  {min(times):5.2f} - {max(times):5.2f}  {cpu:7.2f}  {calls:9.0f}  {to_ours}"
+        )
+    for limit in figures["limits"]:
+        verdict = "kept" if limit["kept"] else "MISSED"
+        print(f"ours to {limit['to']}: {limit['ratio']:.2f}, limit {limit['limit']}: {verdict}")
+    for name, value in figures.items():
+        if name not in ("seconds", "limits"):
+            print(f"{name.replace('_', ' ')}: {value}")
+
+
+def found_compiled() -> str:
+    """Of which packages Python finds compiled modules on this machine as it is."""
+    found = []
+    for name in ("ansible", "awscli", "botocore"):
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin and Path(importlib.util.cache_from_source(spec.origin)).exists():
+            found.append(name)
+    return ", ".join(found) or "none"
