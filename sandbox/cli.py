@@ -47,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--name", help="start: the public name (default: that of the ECS service)")
     load.add_argument("--rate", type=float, metavar="N", help="start: rows written a second")
     load.add_argument("--reads", type=float, metavar="N", help="start: rows read a second")
+    green = command("green", "bring another version up beside the one that runs, in a target group of its own")
+    green.add_argument("--tag", help="tag of its image, which says how it behaves (default v1)")
+    green.add_argument("--tasks", type=int, metavar="N", help="number of tasks (default 2)")
+    green.add_argument("--detached", action="store_true", help="behind no listener, so that nothing checks its targets")
     command("reset", "bring back the first state without starting anew")
     command("down", "end everything and remove its files")
     return root
@@ -118,6 +122,9 @@ def run(args: argparse.Namespace) -> None:
             given = {name: getattr(args, name) for name in ("pinned", "name", "rate", "reads")}
             options = {name: value for name, value in given.items() if value is not None and value is not False}
             print(json.dumps(sandbox.control("load", action=args.action, **options), indent=1))
+        case "green":
+            given = {name: getattr(args, name) for name in ("tag", "tasks") if getattr(args, name) is not None}
+            print(json.dumps(sandbox.control("green", attached=not args.detached, **given), indent=1))
         case "reset":
             started = time.monotonic()
             sandbox.reset()

@@ -4,7 +4,8 @@
 """Load balancers: moto keeps their configuration, proxy.py carries the requests and checks the targets.
 
 Every balancer has a loopback address of its own, 127.0.1.x in the first region and 127.0.2.x in the second. A listener
-on port 80 is served at the world's `http_port`, which needs no root.
+on port 80 is served at the world's `http_port`, which needs no root, one on another port at `ports[that port]` of the
+state; an HTTPS listener speaks plain HTTP there.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import elbv2_api
 from .cloudwatch import publish
 from .faults import Fault
-from .proxy import Balancer, Group, Proxy, Rule, Target
+from .listeners import Listener, rule_of
+from .proxy import NOT_IN_USE, REGISTERING, Balancer, Group, Proxy, Target
 
 if TYPE_CHECKING:
     from .world import World
@@ -29,7 +32,7 @@ groups: dict[str, Group] = {}  # by ARN
 
 _world: World
 _proxy: Proxy | None = None
-_port: int | None = None
+_ports: dict[int, int] = {}  # port of a listener -> where it is served, for the process's life
 _moto: dict[str, Any] = {}
 
 
@@ -89,56 +92,47 @@ def refresh() -> None:
     for known in (groups, balancers):
         for arn in known.keys() - seen:
             del known[arn]
-    used = {group.arn for balancer in balancers.values() for group in balancer.groups}
-    for group in groups.values():
-        group.in_use = group.arn in used
+    for region in _world.regions:
+        backend = _world.backend("elbv2", region)
+        for arn, configured in backend.target_groups.items():
+            configured.load_balancer_arns = sorted(elbv2_api.users_of(backend, arn))
+            groups[arn].use(bool(configured.load_balancer_arns))
+    if _proxy:
+        _serve(_proxy)
 
 
 def _balancer(region: str, arn: str, configured: Any) -> Balancer:
-    number = sum(each.region == region for each in balancers.values())
     network = _world.regions.index(region) + 1
-    balancer = Balancer(arn, configured.name, region, configured.dns_name, f"127.0.{network}.{10 + number}")
-    if _proxy:
-        _proxy.serve(balancer, http_port())
-    return balancer
+    taken = {each.address for each in balancers.values()}
+    free = (address for number in range(10, 20) if (address := f"127.0.{network}.{number}") not in taken)
+    address = next(free, None)
+    if address is None:
+        raise ValueError(f"the sandbox has no address left for another load balancer in {region}")
+    return Balancer(arn, configured.name, region, configured.dns_name, address)
 
 
 def _refresh_balancer(balancer: Balancer, configured: Any) -> None:
     balancer.idle_timeout = float(configured.attrs.get("idle_timeout.timeout_seconds", 60))
-    rules = []
-    for listener in configured.listeners.values():
-        if int(listener.port) == 80:
-            # The default's priority is the word "default": it sorts last.
-            ordered = sorted(listener.rules.values(), key=lambda rule: (rule.is_default, _number(rule.priority)))
-            rules = [rule for each in ordered if (rule := _rule(each))]
-    balancer.rules = tuple(rules)
+    listeners = {}
+    for each in configured.listeners.values():
+        port = int(each.port)
+        listener = listeners[port] = balancer.listeners.get(port) or Listener(port)
+        listener.protocol = each.protocol
+        listener.rules = tuple(
+            rule_of(rule.conditions, [action.data for action in rule.actions], groups.__getitem__, balancer.region)
+            for rule in sorted(each.rules.values(), key=elbv2_api.order_of)
+        )
+    balancer.listeners = listeners
 
 
-def _number(priority: Any) -> int:
-    return int(priority) if str(priority).isdigit() else 0
-
-
-def _rule(configured: Any) -> Rule | None:
-    """The rule, as far as this proxy can carry it out: redirects and authentication are left to the real thing."""
-    conditions: dict[str, tuple[str, ...]] = {}
-    for condition in configured.conditions:
-        config = condition.get("HostHeaderConfig") or condition.get("PathPatternConfig") or condition
-        conditions[condition["Field"]] = tuple(config.get("Values", ()))
-    match = {"hosts": conditions.get("host-header", ()), "paths": conditions.get("path-pattern", ())}
-    for action in configured.actions:
-        if action.type == "forward":
-            forward = action.data.get("ForwardConfig", {}).get("TargetGroups") or [action.data]
-            weighted = tuple(
-                (groups[each["TargetGroupArn"]], int(each.get("Weight", 1)))
-                for each in forward
-                if each["TargetGroupArn"] in groups
-            )
-            return Rule(**match, groups=weighted)
-        if action.type == "fixed-response":
-            fixed = action.data["FixedResponseConfig"]
-            kind = fixed.get("ContentType") or "text/plain"
-            return Rule(**match, fixed=(int(fixed["StatusCode"]), kind, fixed.get("MessageBody") or ""))
-    return None
+def _serve(proxy: Proxy) -> None:
+    """Open what is new and close what is gone."""
+    wanted = {(arn, port) for arn, balancer in balancers.items() for port in balancer.listeners}
+    serving = set(proxy.serving)
+    for arn, port in serving - wanted:
+        proxy.end(arn, port)
+    for arn, port in sorted(wanted - serving):
+        proxy.serve(balancers[arn], balancers[arn].listeners[port], served_at(port))
 
 
 def _refresh_group(group: Group, configured: Any) -> None:
@@ -158,7 +152,10 @@ def _refresh_group(group: Group, configured: Any) -> None:
         if not each.drained:
             kept.append(each)
     known = {(each.address, each.port) for each in kept if each.drain_until is None}
-    fresh = [Target(address, port) for address, port in sorted(wanted - known)]
+    fresh = [
+        Target(address, port, *(REGISTERING if group.in_use else NOT_IN_USE))
+        for address, port in sorted(wanted - known)
+    ]
     group.targets = kept + fresh
     if _proxy:
         for each in fresh:
@@ -219,6 +216,7 @@ def install(world: World) -> None:
 
     global _world
     _world = world
+    elbv2_api.install()
     for function in (create_load_balancer, describe_target_health):
         _moto[function.__name__] = getattr(ELBv2Backend, function.__name__)
         setattr(ELBv2Backend, function.__name__, function)
@@ -226,16 +224,24 @@ def install(world: World) -> None:
 
 
 def http_port() -> int:
+    """Where listeners on port 80 are served."""
+    return served_at(80)
+
+
+def served_at(port: int) -> int:
     """One port that is free on the addresses of both regions' first balancers; the same for the process's life."""
-    global _port
-    while _port is None:
+    while port not in _ports:
         candidate = _world.free_port("127.0.1.10")
         try:
             _probe_free("127.0.2.10", candidate)
-            _port = candidate
+            _ports[port] = candidate
         except OSError:
             continue
-    return _port
+    if _world.state.setdefault("ports", {}).get(str(port)) != _ports[port]:
+        _world.state["ports"][str(port)] = _ports[port]
+        if _world.ready.is_set():
+            _world.save_state()
+    return _ports[port]
 
 
 def _probe_free(host: str, port: int) -> None:
@@ -304,8 +310,7 @@ def start(world: World) -> None:
     global _proxy
     settings = world.settings
     _proxy = Proxy(lambda region: region in world.cut_regions, settings.probe_seconds, settings.hold_seconds)
-    for balancer in balancers.values():
-        _proxy.serve(balancer, http_port())
+    _serve(_proxy)
     for group in groups.values():
         for each in group.targets:
             _proxy.watch(group, each)
@@ -357,7 +362,7 @@ def status(world: World) -> list[dict]:
                 "kind": "load balancer",
                 "name": balancer.name,
                 "state": "healthy" if is_healthy(balancer) else "unhealthy",
-                "detail": f"{balancer.address}:{_port}  targets {', '.join(states) or 'none'}",
+                "detail": f"{balancer.address}:{http_port()}  targets {', '.join(states) or 'none'}",
             }
         )
     return rows

@@ -10,16 +10,33 @@ target states and counts.
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+
+from .listeners import Asked, Listener, Page
 
 HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"transfer-encoding"}
-REASONS = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out", 404: "Not Found"}
+REASONS = {
+    301: "Moved Permanently",
+    302: "Found",
+    401: "Unauthorized",
+    404: "Not Found",
+    502: "Bad Gateway",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
+
+
+# State, reason and description as DescribeTargetHealth words them.
+REGISTERING = "initial", "Elb.RegistrationInProgress", "Target registration is in progress"
+NOT_IN_USE = (
+    "unused",
+    "Target.NotInUse",
+    "Target group is not configured to receive traffic from the load balancer",
+)
 
 
 @dataclass(eq=False)
@@ -28,9 +45,9 @@ class Target:
 
     address: str
     port: int
-    state: str = "initial"
-    reason: str = "Elb.RegistrationInProgress"
-    description: str = "Target registration is in progress"
+    state: str = REGISTERING[0]
+    reason: str = REGISTERING[1]
+    description: str = REGISTERING[2]
     passed: int = 0
     failed: int = 0
     in_flight: int = 0
@@ -56,7 +73,7 @@ class Group:
     timeout: float = 2.0
     healthy_threshold: int = 2
     unhealthy_threshold: int = 2
-    in_use: bool = False
+    in_use: bool = False  # a listener refers to it; else nothing is checked
     sick: bool = False  # a fault: every check fails
     targets: list[Target] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
@@ -65,9 +82,25 @@ class Group:
     def healthy(self) -> list[Target]:
         return [target for target in self.targets if target.state == "healthy"]
 
+    def routable(self) -> list[Target]:
+        """Where requests go: healthy targets; where all are unhealthy, all of them (it fails open).
+
+        https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html
+        """
+        return self.healthy() or [target for target in self.targets if target.state == "unhealthy"]
+
+    def use(self, in_use: bool) -> None:
+        """A listener begins, or ceases, to refer to it: checks begin anew, or end."""
+        if in_use != self.in_use:
+            self.in_use = in_use
+            for target in self.targets:
+                if target.drain_until is None:
+                    target.passed = target.failed = 0
+                    target.become(*(REGISTERING if in_use else NOT_IN_USE))
+
     def judge(self, target: Target, failure: tuple[str, str] | None) -> None:
         """Count one check. A new target needs one good check, one that was unhealthy needs `healthy_threshold`."""
-        if target.drain_until is not None:
+        if target.drain_until is not None or not self.in_use:
             return
         if failure is None:
             target.passed, target.failed = target.passed + 1, 0
@@ -81,25 +114,6 @@ class Group:
                 target.become("initial", "Elb.InitialHealthChecking", "Initial health checks in progress")
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a listener does with the requests that match. Empty conditions match all."""
-
-    hosts: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-    groups: tuple[tuple[Group, int], ...] = ()  # with weights
-    fixed: tuple[int, str, str] | None = None  # status, content type, body
-
-    def matches(self, host: str, path: str) -> bool:
-        return (not self.hosts or any(fnmatchcase(host, pattern.lower()) for pattern in self.hosts)) and (
-            not self.paths or any(fnmatchcase(path, pattern) for pattern in self.paths)
-        )
-
-    def choose(self) -> Group | None:
-        groups, weights = [group for group, _ in self.groups], [weight for _, weight in self.groups]
-        return random.choices(groups, weights)[0] if sum(weights) else None
-
-
 @dataclass(eq=False)
 class Balancer:
     arn: str
@@ -108,13 +122,20 @@ class Balancer:
     dns_name: str
     address: str
     idle_timeout: float = 60.0
-    rules: tuple[Rule, ...] = ()  # in order of priority, the default last; empty: no listener
+    listeners: dict[int, Listener] = field(default_factory=dict)  # by the port of their configuration
     counts: Counter = field(default_factory=Counter)
 
     @property
     def groups(self) -> list[Group]:
         """Every group that it forwards to, once."""
-        return list(dict.fromkeys(group for rule in self.rules for group, _ in rule.groups))
+        return list(
+            dict.fromkeys(
+                group
+                for listener in self.listeners.values()
+                for forward in listener.forwards()
+                for group, _ in forward.groups
+            )
+        )
 
 
 @dataclass
@@ -148,21 +169,39 @@ class Proxy:
         self._is_cut, self._probe_seconds, self._hold_seconds = is_cut, probe_seconds, hold_seconds
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task] = set()
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[tuple[str, int], asyncio.Server] = {}
         self._turn = 0
         self._thread = threading.Thread(target=self._loop.run_forever, name="load balancers", daemon=True)
         self._thread.start()
 
-    def serve(self, balancer: Balancer, port: int) -> None:
-        """Listen on the balancer's address. Raises OSError when the port is taken."""
+    def serve(self, balancer: Balancer, listener: Listener, port: int) -> None:
+        """Serve a listener at `port` of the balancer's address, once. Raises OSError when the port is taken."""
+        key = balancer.arn, listener.port
 
         async def start() -> None:
-            server = await asyncio.start_server(
-                lambda reader, writer: self._client(balancer, port, reader, writer), balancer.address, port, backlog=256
-            )
-            self._servers.append(server)
+            if key not in self._servers:
+                self._servers[key] = await asyncio.start_server(
+                    lambda reader, writer: self._client(balancer, listener.port, reader, writer),
+                    balancer.address,
+                    port,
+                    backlog=256,
+                )
 
         asyncio.run_coroutine_threadsafe(start(), self._loop).result(5)
+
+    def end(self, arn: str, port: int) -> None:
+        """Close what serves the listener at `port` of the balancer; requests in hand are answered."""
+
+        async def close() -> None:
+            if server := self._servers.pop((arn, port), None):
+                server.close()
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(5)
+
+    @property
+    def serving(self) -> list[tuple[str, int]]:
+        """Balancer's ARN and listener's port of all that is served."""
+        return list(self._servers)
 
     def watch(self, group: Group, target: Target) -> None:
         """Check the target until it is deregistered."""
@@ -170,7 +209,7 @@ class Proxy:
 
     def close(self) -> None:
         async def end() -> None:
-            for server in self._servers:
+            for server in self._servers.values():
                 server.close()
             for task in asyncio.all_tasks():
                 if task is not asyncio.current_task():
@@ -193,12 +232,6 @@ class Proxy:
         while target.drain_until is None:
             if group.in_use:
                 group.judge(target, await self._check(group, target))
-            else:
-                target.become(
-                    "unused",
-                    "Target.NotInUse",
-                    "Target group is not configured to receive traffic from the load balancer",
-                )
             await asyncio.sleep(self._probe_seconds)
 
     async def _check(self, group: Group, target: Target) -> tuple[str, str] | None:
@@ -251,33 +284,34 @@ class Proxy:
         self, balancer: Balancer, port: int, request: Request, client: str
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         balancer.counts["RequestCount"] += 1
-        host = request.header(b"host").decode("latin-1").partition(":")[0].lower()
-        path = request.target.decode("latin-1").partition("?")[0]
-        rule = next((rule for rule in balancer.rules if rule.matches(host, path)), None)
-        if rule is not None and rule.fixed:
-            status, kind, body = rule.fixed
-            return status, [(b"Content-Type", kind.encode()), (b"Server", b"awselb/2.0")], body.encode()
-        group = rule.choose() if rule else None
-        healthy = group.healthy() if group else []
-        if not healthy:
+        listener = balancer.listeners.get(port)
+        if listener is None:  # it was deleted while the connection was open
+            return self._refuse(balancer, 503)
+        decided = listener.decide(_asked(request, listener, client))
+        if isinstance(decided, Page):
+            return _own(decided)
+        group, extra = decided
+        routable = group.routable() if group else []
+        if not routable:
             return self._refuse(balancer, 503)
         self._turn += 1
-        target = healthy[self._turn % len(healthy)]
+        target = routable[self._turn % len(routable)]
         group.counts["RequestCount"] += 1
         started = time.monotonic()
         target.in_flight += 1
         try:
             async with asyncio.timeout(balancer.idle_timeout):
-                status, headers, body = await _exchange(target, _forwarded(request, client, port))
+                status, headers, body = await _exchange(target, _forwarded(request, client, listener))
         except TimeoutError:
             return self._refuse(balancer, 504)
         except (OSError, Broken):
+            group.counts["TargetConnectionErrorCount"] += 1
             return self._refuse(balancer, 502)
         finally:
             target.in_flight -= 1
         group.response_times.append(time.monotonic() - started)
         group.counts[f"HTTPCode_Target_{status // 100}XX_Count"] += 1
-        return status, headers, body
+        return status, headers + _bytes(extra), body
 
     @staticmethod
     def _refuse(balancer: Balancer, status: int) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -289,6 +323,29 @@ class Proxy:
             f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</html>"
         )
         return status, [(b"Server", b"awselb/2.0"), (b"Content-Type", b"text/html")], page.encode()
+
+
+def _own(page: Page) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    return page.status, _bytes((("Server", "awselb/2.0"), *page.headers)), page.body.encode()
+
+
+def _bytes(headers: tuple[tuple[str, str], ...]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers]
+
+
+def _asked(request: Request, listener: Listener, client: str) -> Asked:
+    path, _, query = request.target.decode("latin-1").partition("?")
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+    return Asked(
+        request.method.decode("latin-1"),
+        headers.get("host", "").partition(":")[0],
+        listener.port,
+        path,
+        query,
+        headers,
+        client,
+        listener.protocol.lower(),
+    )
 
 
 def _parse(head: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
@@ -318,13 +375,17 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     return request
 
 
-def _forwarded(request: Request, client: str, port: int) -> bytes:
+def _forwarded(request: Request, client: str, listener: Listener) -> bytes:
     lines = [b" ".join((request.method, request.target, b"HTTP/1.1"))]
     for name, value in request.headers:
         if name.lower() not in HOP_BY_HOP | {b"content-length"} and not name.lower().startswith(b"x-forwarded-"):
             lines.append(name + b": " + value)
     chain = b", ".join(filter(None, [request.header(b"x-forwarded-for"), client.encode()]))
-    lines += [b"X-Forwarded-For: " + chain, b"X-Forwarded-Proto: http", b"X-Forwarded-Port: %d" % port]
+    lines += [
+        b"X-Forwarded-For: " + chain,
+        b"X-Forwarded-Proto: " + listener.protocol.lower().encode(),
+        b"X-Forwarded-Port: %d" % listener.port,
+    ]
     lines += [b"Content-Length: %d" % len(request.body), b"Connection: close", b"", b""]
     return b"\r\n".join(lines) + request.body
 

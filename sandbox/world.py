@@ -44,6 +44,7 @@ PARTS = (
     "elbv2",
     "ecr",
     "ecs",
+    "green",
     "route53",
     "arc",
     "kubernetes",
