@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from . import elbv2
 from .aws import code_of, together
-from .errors import Refusal, Stop, WaitTimeout
+from .errors import Refusal, Stop, WaitTimeout, near
 
 # So many failed tasks mean that the next ones fail too: waiting for the deadline would only cost time.
 STOPPED_TOO_OFTEN = 3
@@ -135,12 +133,6 @@ class Service:
 def tasks(count):
     """A count of tasks, for people."""
     return f"{count} task{'' if count == 1 else 's'}"
-
-
-def near(name, there):
-    """Which names a person may have meant."""
-    likely = difflib.get_close_matches(name, there, n=5, cutoff=0.5) or sorted(there)[:5]
-    return f"there are: {', '.join(likely)}" if likely else "there are none"
 
 
 def controller(service):

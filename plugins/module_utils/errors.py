@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 
 class Stop(Exception):
     """A verb ends here; the message says what, which resource, and what to do next. `found` goes into the result too."""
@@ -41,3 +43,9 @@ class LeaseLost(Stop):
 
 class WaitTimeout(Stop):
     """The state waited for was not reached in time; what was done stays done."""
+
+
+def near(name, there):
+    """Which names a person may have meant."""
+    likely = difflib.get_close_matches(name, there, n=5, cutoff=0.5) or sorted(there)[:5]
+    return f"there are: {', '.join(likely)}" if likely else "there are none"

@@ -205,7 +205,7 @@ def _apply(verb, plan, done):
             )
             time.sleep(0.2 * lost[step.what])
             plan = verb.plan(verb.observe(), verb.params)
-            if step.what not in [remaining.what for remaining in plan.steps]:
+            if not overtaken and step.what not in [remaining.what for remaining in plan.steps]:
                 done.append(step)
             steps = list(plan.steps)
             continue

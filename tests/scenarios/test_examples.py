@@ -20,6 +20,9 @@ REFUSED = {
     "Host and port are two variables of one container": "DB_HOST",
     "Point a simple alias at another load balancer": "admin.regami.test",
     "Protect the promoted database again": "is itself a replica",
+    "Back to the last revision that was available": "no cluster to talk to",
+    "Back to a revision of the list": "no cluster to talk to",
+    "As a last resort, to 0 and back": "no cluster to talk to",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",

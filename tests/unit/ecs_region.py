@@ -227,7 +227,7 @@ def carry_out(
     """Run a verb against `region`; returns what the module exits with."""
     for place in (verb, module):
         monkeypatch.setattr(place, "Aws", lambda _connection, **_options: region, raising=False)
-        monkeypatch.setattr(place, "get_aws_connection_info", lambda _module: None, raising=False)
+        monkeypatch.setattr(place, "get_aws_connection_info", lambda _module: (REGION, None, {}), raising=False)
     monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(waiting, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(verb.time, "sleep", lambda _seconds: None)
