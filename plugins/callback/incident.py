@@ -205,7 +205,6 @@ def _preload(verbs):
     filter_loader.get("ansible.builtin.from_json")
     test_loader.get("ansible.builtin.file")
     # What was loaded stays. Without this each worker copies it when it collects garbage, and the end takes it apart.
-    gc.collect()
     gc.freeze()
 
 

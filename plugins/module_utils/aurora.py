@@ -68,7 +68,7 @@ def plan(observed, wanted):
     if arn is None:
         there = ", ".join(member["arn"].rpartition(":")[2] for member in observed["members"])
         raise Refusal(f"{name} has no cluster {target} in {observed['region']} (it has: {there}): nothing was changed")
-    wait = Step("await_writer", f"wait until {target} writes", None, arn, {"target": arn})
+    wait = Step("await_writer", f"wait until {target} writes", None, arn, {"target": arn}, waits=True)
     if writer_of(observed["members"]) == arn:
         return Plan(
             (wait,) if observed["moving"] else (),

@@ -41,7 +41,7 @@ def _follow(observed, wanted, moves):
         waits.append(f"the name servers answer for {wanted['record']} with {listed(observed['expected'])}")
     if moves:
         waits.append(f"resolvers have forgotten the old answer ({observed['ttl']} s)")
-    return Step("follow", f"wait until {' and '.join(waits)}")
+    return Step("follow", f"wait until {' and '.join(waits)}", waits=True)
 
 
 def _by_records(observed, wanted):

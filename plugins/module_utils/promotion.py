@@ -41,6 +41,7 @@ def plan(observed, wanted):
                     replica["status"],
                     "available",
                     look_again=True,
+                    waits=True,
                 ),
             ),
             {"status": "available"},
@@ -81,6 +82,7 @@ def plan(observed, wanted):
             + (", available and takes a write" if wanted["write_probe"] else " and available"),
             "modifying",
             "available",
+            waits=True,
         ),
     ]
     if mode == "switchover":
@@ -204,7 +206,9 @@ def _finish(observed, wanted, endpoint):
     steps, notes = [], []
     if replica["status"] not in rds.SERVING:
         rds.is_available(replica)
-        steps.append(Step("settle", f"wait until {replica['id']} is available", replica["status"], "available"))
+        steps.append(
+            Step("settle", f"wait until {replica['id']} is available", replica["status"], "available", waits=True)
+        )
     if isinstance(facts, dict) and (facts["read_only"] or facts["in_recovery"]):
         steps.append(Step("open_for_writes", f"let {replica['id']} take writes", "read-only", "writable"))
     alive = isinstance(source_facts, dict) and not source_facts["in_recovery"]

@@ -36,12 +36,19 @@ def plan(observed, wanted):
         steps.append(_create(observed, wanted))
     elif old["status"] == "renaming":
         steps.append(
-            Step("await_renamed", f"wait until {old['id']} is renamed", "renaming", "renamed", look_again=True)
+            Step(
+                "await_renamed",
+                f"wait until {old['id']} is renamed",
+                "renaming",
+                "renamed",
+                look_again=True,
+                waits=True,
+            )
         )
     elif rds.same_instance(old["source"], source):
         if old["status"] not in rds.SERVING:
             rds.is_available(old)
-            steps.append(Step("settle", f"wait until {old['id']} is available", old["status"], "available"))
+            steps.append(Step("settle", f"wait until {old['id']} is available", old["status"], "available", waits=True))
     elif old["source"] is not None:
         raise Refusal(
             f"{old['id']} is a replica of {old['source'].rpartition(':')[2]}, not of {source['id']}: nothing was changed"
@@ -56,6 +63,7 @@ def plan(observed, wanted):
                 f"wait until {ids['old']} follows {source['id']} within {wanted['max_lag_seconds']:.0f} s",
                 observed["lag"],
                 "following",
+                waits=True,
             )
         )
     kept = [instance["id"] for instance in observed["retired"]]
@@ -75,7 +83,16 @@ def _retire(observed, wanted):
             f"data; if it is the old primary all the same, say -e accept_standalone=true; nothing was changed"
         )
     if old["status"] not in rds.SERVING and old["status"] in rds.PASSING:
-        return [Step("settle", f"wait until {old['id']} is available", old["status"], "available", look_again=True)]
+        return [
+            Step(
+                "settle",
+                f"wait until {old['id']} is available",
+                old["status"],
+                "available",
+                look_again=True,
+                waits=True,
+            )
+        ]
     steps = []
     facts = observed["old_facts"]
     if isinstance(facts, dict) and not facts["read_only"]:

@@ -55,6 +55,7 @@ class Step:
     """One mutation. `do` names it for the code, `what` for people; before and after are what it changes.
 
     After a step with `look_again` the state is observed and planned anew: what follows depends on how the step ends.
+    One that `waits` only changes nothing: alone it leaves the task "ok", and it may begin under a lease not asked for just now.
     """
 
     do: str
@@ -63,6 +64,7 @@ class Step:
     after: object = None
     arguments: dict = field(default_factory=dict)
     look_again: bool = False
+    waits: bool = False
 
     def shown(self):
         return {"do": self.do, "what": self.what, "before": self.before, "after": self.after}
@@ -118,7 +120,7 @@ class Verb:
         return {"silent_regions": sorted(self.aws.silent)} if self.aws.silent else {}
 
     def is_change(self, steps):
-        """Whether carrying out `steps` counts as a change of the target."""
+        """Whether carrying out `steps`, waits left out, counts as a change of the target."""
         return bool(steps)
 
     def view(self, observed):
@@ -167,13 +169,13 @@ def run(module, verb_class):
         module.fail_json(**_failure(verb, str(stop), before, done, plan), **stop.found)
     except boto_errors.ClientError as error:
         module.fail_json(**_failure(verb, explain(error), before, done, plan))
-    steps = [step.shown() for step in (plan.steps if module.check_mode else done)]
+    told = plan.steps if module.check_mode else done
+    steps = [step.shown() for step in told]
     module.exit_json(
-        changed=verb.is_change(steps),
+        **_changes(verb, before, told),
         before=before,
         after=after,
         steps=steps,
-        undo=verb.undo(before, steps),
         notes=list(plan.notes),
         waited_seconds=round(verb.waited_seconds, 2),
         diff=_diff(before, after, steps),
@@ -186,7 +188,7 @@ def _apply(verb, plan, done):
     first, steps, lost = plan, list(plan.steps), Counter()
     while steps:
         step = steps.pop(0)
-        verb.keep_lease(always=True)
+        verb.keep_lease(always=not step.waits)
         waiting.say(step.what)
         try:
             verb.apply(step)
@@ -226,17 +228,21 @@ def _failure(verb, message, before, done, plan):
         message = f"{message}. Done so far: {told}. The same command again goes on from here"
     if not done:
         return dict(msg=message)  # nothing happened: the sentence is all there is to read
-    shown = [step.shown() for step in done]
     return dict(
         msg=message,
         before=before,
-        steps=shown,
-        undo=verb.undo(before, shown),
-        changed=verb.is_change(shown),
+        steps=[step.shown() for step in done],
         notes=list(plan.notes),
         waited_seconds=round(verb.waited_seconds, 2),
+        **_changes(verb, before, done),
         **dict(plan.returned, **verb.returned()),
     )
+
+
+def _changes(verb, before, steps):
+    """What of `steps` is a change, and what undoes it."""
+    changes = [step.shown() for step in steps if not step.waits]
+    return {"changed": verb.is_change(changes), "undo": verb.undo(before, changes) if changes else []}
 
 
 def _diff(before, after, steps):

@@ -254,7 +254,7 @@ class EcsRepoint(Verb):
             what = f"roll {name} out to {wanted['task_definition'] or f'a revision with {shown}'}"
             steps.append(Step("update", what, before, after, {"arn": target}))
         if steps or not ecs.is_rolled_out(service, ecs.primary(service)):
-            steps.append(Step("settle", f"wait until {name} has rolled out"))
+            steps.append(Step("settle", f"wait until {name} has rolled out", waits=True))
         return Plan(tuple(steps), _view(service, request, wanted, after))
 
     def register(self, request):
@@ -305,9 +305,6 @@ class EcsRepoint(Verb):
             return []
         arguments = dict(self.names, region=self.aws.region, task_definition=before["task_definition"])
         return [{"verb": "sre.runbooks.ecs_repoint", "arguments": arguments}]
-
-    def is_change(self, steps):
-        return any(step["do"] != "settle" for step in steps)
 
     def view(self, observed):
         request = observed["current"]["request"] if observed["current"] else {"containerDefinitions": []}

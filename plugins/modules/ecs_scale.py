@@ -272,7 +272,7 @@ class EcsScale(Verb):
             steps.append(Step("update", f"set the desired count of {name} to {final}", present, final))
         if steps or not _is_settled(observed, count):
             what = f"serves with {ecs.tasks(count)}" if count else "has no task and no target left"
-            steps.append(Step("settle", f"wait until {name} {what}"))
+            steps.append(Step("settle", f"wait until {name} {what}", waits=True))
         return Plan(tuple(steps), _view(dict(service, desiredCount=final, runningCount=final), goal), notes)
 
     def bound(self, bounds):
@@ -313,15 +313,10 @@ class EcsScale(Verb):
         )
 
     def undo(self, before, done):
-        if not self.is_change(done):
-            return []
         arguments = dict(self.names, region=self.aws.region, desired_count=before["desired"])
         if before["floor"] is not None:
             arguments["scaling"] = {key: before[key] for key in ("floor", "ceiling", "suspended")}
         return [{"verb": "sre.runbooks.ecs_scale", "arguments": arguments}]
-
-    def is_change(self, steps):
-        return any(step["do"] != "settle" for step in steps)
 
     def view(self, observed):
         return {} if "unreachable" in observed else _view(observed["service"], observed["bounds"])

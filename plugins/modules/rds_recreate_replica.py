@@ -217,9 +217,6 @@ class RdsRecreateReplica(Verb):
             state=lambda lag: "not yet" if lag is None else f"{lag:.0f} s behind",
         )
 
-    def is_change(self, steps):
-        return any(step["do"] not in ("settle", "await_renamed", "catch_up") for step in steps)
-
     def view(self, observed):
         old = observed["old"]
         return {"status": old["status"], "source": old["source"]} if old else {}

@@ -496,9 +496,6 @@ class Route53Failover(Verb):
     def returned(self):
         return {"previous_record_sets": self._first.get("sets", [])}
 
-    def is_change(self, steps):
-        return any(step["do"] != "follow" for step in steps)
-
 
 def main():
     module = verb_module(

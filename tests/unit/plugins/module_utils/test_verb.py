@@ -171,3 +171,22 @@ def test_lease_is_kept_before_each_step(run):
 
     run(Held)
     assert Held.kept == (True, True, True)
+
+
+def test_a_step_that_only_waits_is_no_change_and_asks_for_no_fresh_lease(run):
+    class Waiting(Counter):
+        kept = ()
+
+        @staticmethod
+        def plan(observed, wanted):
+            return Plan((Step("settle", "wait until it is there", waits=True),))
+
+        def settle(self):
+            pass
+
+        def keep_lease(self, always=False):
+            Waiting.kept += (always,)
+
+    result = run(Waiting)
+    assert (result["changed"], result["undo"], Waiting.kept) == (False, [], (False,))
+    assert [step["do"] for step in result["steps"]] == ["settle"]
