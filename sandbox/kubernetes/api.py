@@ -16,7 +16,7 @@ from . import defaults, discovery, errors, fields, patches, selectors, tables, v
 from .errors import ApiError
 from .names import suffix
 from .requests import Request, Target
-from .resources import DEPLOYMENT_CONFIGS, NAMESPACES, PODS, REPLICATION_CONTROLLERS, Resource
+from .resources import DAEMON_SETS, DEPLOYMENT_CONFIGS, NAMESPACES, PODS, REPLICATION_CONTROLLERS, Resource
 from .store import Store, now
 
 PATCHES = {
@@ -199,8 +199,7 @@ class Api:
             item.pop("status", None)
             if (status := defaults.initial_status(resource)) is not None:
                 item["status"] = status
-        defaults.fill(resource, item)
-        validation.check(resource, item)
+        _complete(resource, item, None)
         prepared = fields.updated(resource, None, item, manager)
         if dry:
             return {**prepared, "metadata": {**prepared["metadata"], "creationTimestamp": now()}}
@@ -229,17 +228,18 @@ class Api:
         if "fieldManager" not in request.query:
             raise errors.bad_request("PatchOptions.meta.k8s.io is invalid: fieldManager: Required value")
         wanted = _checked(resource, target.namespace, target.name, request.object, system_fields=False)
+        if resource.status:
+            wanted.pop("status", None)
         before = self.store.find(resource, target.namespace, target.name)
         if before is None:
             item = self.create(resource, target.namespace, wanted, request.manager, request.is_dry_run)
             applied = fields.applied(resource, None, wanted, item, request.manager, force=True)
             return 201, represent(resource, item if request.is_dry_run else self.store.replace(resource, applied))
-        merged = fields.merge_applied(resource, before, wanted, request.manager)
-        defaults.fill(resource, merged)
+        merged = fields.merge_applied(before, wanted, request.manager)
+        _complete(resource, merged, before)
         applied = fields.applied(
             resource, before, wanted, merged, request.manager, force=request.query.get("force") in ("true", "1")
         )
-        validation.check(resource, applied, before)
         return 200, represent(resource, applied if request.is_dry_run else self.store.replace(resource, applied))
 
     def _replace(self, request: Request, target: Target, before: dict, item: dict, subresource: str = "") -> dict:
@@ -264,8 +264,7 @@ class Api:
             item.pop("status", None)
             if "status" in before:
                 item["status"] = before["status"]
-        defaults.fill(resource, item)
-        validation.check(resource, item, before)
+        _complete(resource, item, before)
         item = fields.updated(resource, before, item, request.manager, subresource)
         return item if request.is_dry_run else self.store.replace(resource, item)
 
@@ -387,6 +386,14 @@ class Api:
         validation.check(target.resource, item, before)
         item = fields.updated(target.resource, before, item, request.manager, "scale")
         return item if request.is_dry_run else self.store.replace(target.resource, item)
+
+
+def _complete(resource: Resource, item: dict, before: dict | None) -> None:
+    """Fill in what the request left out, in place. Raises Invalid."""
+    defaults.fill(resource, item)
+    validation.check(resource, item, before)
+    if resource == DAEMON_SETS:
+        defaults.count_templates(before, item)
 
 
 def represent(resource: Resource, item: dict) -> Document:

@@ -58,7 +58,7 @@ class _Handler(Handler):
         if kind == "lost-answer":
             self.drop()
         elif isinstance(answer, Iterator):
-            self._stream(answer)
+            self._stream(answer, request.verb == "watch")
         else:
             self._send(status, answer)
 
@@ -92,11 +92,11 @@ class _Handler(Handler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _stream(self, parts: Iterator[Any]) -> None:
+    def _stream(self, parts: Iterator[Any], of_objects: bool) -> None:
         """Until they end, the client leaves, or the region is cut off. None means that nothing happened."""
         cluster = self.server.cluster
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "application/json" if of_objects else "text/plain")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()

@@ -10,14 +10,21 @@ import time
 from typing import TYPE_CHECKING
 
 from .api import Api
+from .controllers.autoscalers import Autoscalers
 from .controllers.balancers import Balancers
+from .controllers.budgets import Budgets
+from .controllers.daemonsets import DaemonSets
 from .controllers.deployments import Deployments
 from .controllers.endpoints import Endpoints
 from .controllers.garbage import Garbage
 from .controllers.replicasets import ReplicaSets
 from .controllers.scheduler import Scheduler
+from .controllers.statefulsets import StatefulSets
 from .errors import ApiError
+from .evictions import Evictions
 from .kubelet import Kubelet
+from .logs import Logs
+from .resources import DEPLOYMENTS, PODS
 from .store import Store
 
 if TYPE_CHECKING:
@@ -44,9 +51,15 @@ class Cluster:
         self.kubelet = Kubelet(self.world, self.store, self.region)
         self.balancers = Balancers(self.world, self.store, self.region)
         self.deployments = Deployments(self.store)
+        self.api.handlers[PODS, "log"] = Logs(self.store, self.kubelet).read
+        self.api.handlers[PODS, "eviction"] = Evictions(self.store, self.api).evict
         self._controllers = [
+            Autoscalers(self.store),
             self.deployments,
             ReplicaSets(self.store, self.api),
+            StatefulSets(self.store, self.api),
+            DaemonSets(self.store, self.api),
+            Budgets(self.store),
             Scheduler(self.store),
             Garbage(self.store, self.api),
             Endpoints(self.store),
@@ -78,8 +91,6 @@ class Cluster:
         self.kubelet.kill_all()
 
     def _is_settled(self) -> bool:
-        from .resources import DEPLOYMENTS
-
         return all(
             each["status"].get("availableReplicas", 0) == each["spec"]["replicas"]
             for each in self.store.list(DEPLOYMENTS)

@@ -29,6 +29,7 @@ from .resources import (
     Resource,
 )
 
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 TEMPLATED = (DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, REPLICATION_CONTROLLERS, DEPLOYMENT_CONFIGS)
 
 
@@ -186,6 +187,14 @@ def _fill_secret(item: dict) -> None:
     for name, value in (item.pop("stringData", None) or {}).items():
         item.setdefault("data", {})[name] = base64.b64encode(value.encode()).decode()
     item.setdefault("type", "Opaque")
+
+
+def count_templates(before: dict | None, item: dict) -> None:
+    """A DaemonSet counts its templates in an annotation, from 1 on."""
+    count = int(((before or {}).get("metadata", {}).get("annotations") or {}).get(TEMPLATE_GENERATION, "0"))
+    if before is None or item["spec"]["template"] != before["spec"]["template"]:
+        count += 1
+    item["metadata"].setdefault("annotations", {})[TEMPLATE_GENERATION] = str(count)
 
 
 def initial_status(resource: Resource) -> dict | None:
