@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .faults import Fault
 
@@ -13,6 +13,26 @@ if TYPE_CHECKING:
     from .world import World
 
 _silent = False
+
+
+def install(world: World) -> None:
+    from moto.cloudwatch.models import CloudWatchBackend
+
+    original = CloudWatchBackend.get_metric_statistics
+
+    def get_metric_statistics(backend: Any, *args: Any, dimensions: list[dict], **kwargs: Any) -> Any:
+        """The metric with these dimensions; moto adds up those that have more of them.
+
+        https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Dimension
+        """
+        everything = backend.metric_data
+        backend.metric_data = [point for point in everything if len(point.dimensions) == len(dimensions)]
+        try:
+            return original(backend, *args, dimensions=dimensions, **kwargs)
+        finally:
+            backend.metric_data = everything
+
+    CloudWatchBackend.get_metric_statistics = get_metric_statistics
 
 
 def seed(world: World) -> None:
