@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .. import elbv2
 from . import (
     definitions,
     deployments,
@@ -62,11 +61,16 @@ def seed(world: World) -> None:
 def start(world: World) -> None:
     world.background(scheduler.run)
     deadline = time.monotonic() + START_SECONDS
-    arns = [facts["load_balancer_arn"] for facts in world.state["regions"].values() if facts["role"] == "primary"]
-    while not all(elbv2.is_healthy(elbv2.balancers[arn]) for arn in arns):
+    while not _all_deployed(world):
         if time.monotonic() > deadline:
-            raise RuntimeError("the primary region's tasks do not become healthy")
+            raise RuntimeError("the services do not become steady")
         time.sleep(0.02)
+
+
+def _all_deployed(world: World) -> bool:
+    with world.lock:
+        services = [each for region in world.regions for each in world.backend("ecs", region).services.values()]
+        return all(each.rollout_state == "COMPLETED" for service in services for each in service.deployments)
 
 
 def stop(world: World) -> None:

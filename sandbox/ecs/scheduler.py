@@ -5,7 +5,8 @@
 
 What any controller needs is here: starting and stopping tasks, replacing those whose health checks fail, starting the
 next ones later and later when they fail. What is to run is the controller's business: `rolling` for ECS itself. A
-controller is a function (service, own tasks, tasks that have failed since the last look).
+controller is a function (service, own tasks, tasks that have failed since the last look); a service whose controller
+is not here gets no tasks.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def look(service: Any) -> None:
         _pace[started_by] = failures, time.monotonic() + min(LONGEST_PAUSE, 0.25 * 2**failures)
     if failed:
         say(service, f"has stopped {len(failed)} running tasks: {names(failed)}.")
-    controllers[service.deployment_controller["type"]](service, own, failed)
+    if control := controllers.get(service.deployment_controller["type"]):
+        control(service, own, failed)
     tasks.forget_old(own)
     _count_cluster(service)
 
