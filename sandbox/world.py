@@ -46,6 +46,7 @@ PARTS = (
     "ecs",
     "green",
     "route53",
+    "codedeploy",
     "arc",
     "kubernetes",
     "load",
@@ -72,6 +73,7 @@ class Settings:
     backup_seconds: float = 1.0  # an instance shows `backing-up` this long when backups are turned on
     create_seconds: float = 1.0  # creating, rebooting, deleting, modifying show at least this long
     probe_seconds: float = 0.5  # between two health checks of a target
+    deployment_minute: float = 1.0  # what deployments of CodeDeploy take for a minute
     hold_seconds: float = 30.0  # a call to a region that is cut off hangs this long, then the connection drops
 
 

@@ -8,6 +8,7 @@ moto keeps clusters, task definitions and services; a scheduler brings each serv
     services, definitions, tasks, service_deployments   the calls, by what they are about
     scheduler                                           looks at every service; starts, stops and replaces tasks
     rolling, failure_detection                          the controller ECS, and when it gives a deployment up
+    task_sets                                           the controller CODE_DEPLOY
     deployments                                         what was deployed, and how that ended
     task                                                one task, a process
     first_day, pipeline                                 the services at the beginning; a pipeline that deploys to them
@@ -28,6 +29,7 @@ from . import (
     service_deployments,
     services,
     state,
+    task_sets,
     tasks,
 )
 
@@ -48,10 +50,12 @@ def install(world: World) -> None:
         state.replace(EC2ContainerServiceBackend, *getattr(calls, "BACKEND", ()))
         state.replace(EC2ContainerServiceResponse, *getattr(calls, "RESPONSE", ()))
     scheduler.controllers["ECS"] = rolling.control
+    scheduler.controllers[task_sets.CONTROLLER] = task_sets.control
 
 
 def seed(world: World) -> None:
     tasks.of_service.clear()
+    task_sets.asleep.clear()
     deployments.history.clear()
     scheduler.forget()
     service_deployments.allow(world)

@@ -42,7 +42,7 @@ def _seed_region(world: World, region: str, suffix: str, count: int) -> None:
         ec2 = world.backend("ec2", region)
         subnets = [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
         group = next(each.id for each in ec2.describe_security_groups() if each.name == "default")
-    ecs.register_task_definition(**_task_definition(world, region, ecr.uri(region, "v1")), tags=tags)
+    ecs.register_task_definition(**task_definition(world, region, ecr.uri(region, "v1")), tags=tags)
     ecs.create_service(
         cluster=names["cluster"],
         serviceName=names["service"],
@@ -65,7 +65,7 @@ def _seed_region(world: World, region: str, suffix: str, count: int) -> None:
         tags=tags,
     )
     _pass(world, region, names, timedelta(days=40))
-    release = _task_definition(world, region, ecr.uri(region, "v2"))
+    release = task_definition(world, region, ecr.uri(region, "v2"))
     chatty, larger = copy.deepcopy(release), release | {"cpu": "1024", "memory": "2048"}
     chatty["containerDefinitions"][0]["environment"][1]["value"] = "DEBUG"
     for definition in (chatty, release, larger):
@@ -105,7 +105,7 @@ def _pass(world: World, region: str, names: dict, ago: timedelta) -> None:
         service.events = []
 
 
-def _task_definition(world: World, region: str, image: str) -> dict:
+def task_definition(world: World, region: str, image: str) -> dict:
     """As a team would have it: much that a careless copy of a revision loses."""
     facts = world.state["regions"][region]
     # Both regions write to the primary: runbook 1, step 5 is what points the standby elsewhere.

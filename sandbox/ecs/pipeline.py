@@ -18,22 +18,30 @@ _READ_ONLY = ("taskDefinitionArn", "revision", "status", "requiresAttributes", "
 _TIMES = ("registeredAt", "registeredBy", "deregisteredAt")
 
 
+def release(world: World, region: str, running: str, build: str) -> str:
+    """ARN of a new revision of the task definition `running` with the image of `build`. Raises ValueError for an unknown
+    build.
+    """
+    if build not in builds.BUILDS:
+        raise ValueError(f"unknown build {build!r}: one of {', '.join(builds.BUILDS)}")
+    tag = [tag for tag in ecr.TAGS if builds.build_of(f"{ecr.REPOSITORY}:{tag}") == build][-1]
+    ecs = world.client("ecs", region)
+    known = ecs.describe_task_definition(taskDefinition=running, include=["TAGS"])
+    definition = {key: value for key, value in known["taskDefinition"].items() if key not in _READ_ONLY + _TIMES}
+    definition["containerDefinitions"][0]["image"] = ecr.uri(region, tag)
+    made = ecs.register_task_definition(**definition, tags=known.get("tags", []))
+    return made["taskDefinition"]["taskDefinitionArn"]
+
+
 def deploy(world: World, build: str, region: str | None = None) -> None:
     """Returns when the deployment has begun. Raises ValueError for an unknown build or region."""
     region = region or world.regions[0]
     if region not in world.regions:
         raise ValueError(f"unknown region {region!r}: one of {', '.join(world.regions)}")
-    if build not in builds.BUILDS:
-        raise ValueError(f"unknown build {build!r}: one of {', '.join(builds.BUILDS)}")
-    tag = [tag for tag in ecr.TAGS if builds.build_of(f"{ecr.REPOSITORY}:{tag}") == build][-1]
     ecs, facts = world.client("ecs", region), world.state["regions"][region]
     names = {"cluster": facts["cluster"], "service": facts["service"]}
     service = ecs.describe_services(cluster=names["cluster"], services=[names["service"]])["services"][0]
-    known = ecs.describe_task_definition(taskDefinition=service["taskDefinition"], include=["TAGS"])
-    definition = {key: value for key, value in known["taskDefinition"].items() if key not in _READ_ONLY + _TIMES}
-    definition["containerDefinitions"][0]["image"] = ecr.uri(region, tag)
-    made = ecs.register_task_definition(**definition, tags=known.get("tags", []))["taskDefinition"]
-    ecs.update_service(**names, taskDefinition=made["taskDefinitionArn"])
+    ecs.update_service(**names, taskDefinition=release(world, region, service["taskDefinition"], build))
 
 
 faults = {

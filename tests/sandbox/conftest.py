@@ -16,7 +16,14 @@ from sandbox.client import Sandbox
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Running, with short delays; a test that changes it takes `fresh_sandbox`."""
     running = Sandbox(Path(tmp_path_factory.mktemp("sandbox")) / "home")
-    running.up(promotion_seconds=0.5, create_seconds=0.2, backup_seconds=0.5, metric_seconds=0.5, hold_seconds=3)
+    running.up(
+        promotion_seconds=0.5,
+        create_seconds=0.2,
+        backup_seconds=0.5,
+        metric_seconds=0.5,
+        hold_seconds=3,
+        deployment_minute=0.2,
+    )
     yield running
     running.down()
 

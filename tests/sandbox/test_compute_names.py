@@ -147,6 +147,8 @@ def test_record_sets_are_listed_from_a_start_in_pages(fresh_sandbox):
         ("regami.test.", "SOA", None),
         *pairs,
         ("b.regami.test.", "A", None),
+        ("shop.regami.test.", "A", None),
+        ("web.regami.test.", "A", None),
         ("weighted.regami.test.", "A", "primary"),
         ("weighted.regami.test.", "A", "secondary"),
         ("a.z.regami.test.", "A", None),
