@@ -87,6 +87,8 @@ class Api:
                 answer = discovery.group(group)
             case ["apis", group, version]:
                 answer = discovery.resource_list(group, version)
+            case ["openapi", "v2"]:
+                answer = discovery.openapi(request.headers.get("accept", ""))
             case ["healthz" | "livez" | "readyz", *_]:
                 answer = "ok"
             case ["apis", group, version, *_] if discovery.resource_list(group, version):

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..listener import Handler, Server
+from .discovery import Raw
 from .errors import ApiError, too_many_requests, unauthorized
 from .requests import Request
 
@@ -81,10 +82,9 @@ class _Handler(Handler):
             return 500, ApiError(500, "InternalError", message).status()
 
     def _send(self, status: int, answer: Any) -> None:
-        text = isinstance(answer, str | bytes)
-        body = (answer.encode() if isinstance(answer, str) else answer) if text else json.dumps(answer).encode() + b"\n"
+        kind, body = _encoded(answer)
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8" if text else "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if status == 429:
             self.send_header("Retry-After", "1")
@@ -144,6 +144,15 @@ class _Handler(Handler):
                 "mutation": request.is_change,
             }
         )
+
+
+def _encoded(answer: Any) -> tuple[str, bytes]:
+    """Content type and body."""
+    if isinstance(answer, Raw):
+        return answer.content_type, answer.body
+    if isinstance(answer, str | bytes):
+        return "text/plain; charset=utf-8", answer.encode() if isinstance(answer, str) else answer
+    return "application/json", json.dumps(answer).encode() + b"\n"
 
 
 def _injected(kind: str, request: Request) -> ApiError:

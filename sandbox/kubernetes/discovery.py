@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from .resources import ALL, PODS, Resource
@@ -24,6 +25,33 @@ VERSION = {
     "compiler": "",
     "platform": "linux/amd64",
 }
+
+
+@dataclass(frozen=True)
+class Raw:
+    """An answer that is no JSON document."""
+
+    content_type: str
+    body: bytes
+
+
+def openapi(accept: str) -> dict[str, Any] | Raw:
+    """A description (version 2) of an API without schemas: clients then check nothing before they send.
+
+    kubectl wants it in the protocol buffers of https://github.com/google/gnostic (openapiv2/OpenAPIv2.proto).
+    """
+    title, version = "Kubernetes", str(VERSION["gitVersion"])
+    # Asked for with an @, which is no media type's sign: answered without.
+    if "application/com.github.proto-openapi.spec.v2" not in accept:
+        return {"swagger": "2.0", "info": {"title": title, "version": version}, "paths": {}}
+
+    def field(number: int, value: bytes) -> bytes:
+        # Of wire type 2 (a length and that many bytes); all are shorter than 128.
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    info = field(1, title.encode()) + field(2, version.encode())
+    protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    return Raw(protobuf, field(1, b"2.0") + field(2, info) + field(8, b""))
 
 
 def versions(address: str) -> dict[str, Any]:
