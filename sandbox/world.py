@@ -49,6 +49,7 @@ PARTS = (
     "codedeploy",
     "arc",
     "kubernetes",
+    "recovery",
     "load",
 )
 

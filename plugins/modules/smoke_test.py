@@ -198,9 +198,10 @@ EXAMPLES = r"""
 - name: The service has recovered and bears its load
   sre.runbooks.smoke_test:
     checks:
-      - name: database
-        url: https://api.regami.test/health?check=db
-        expect_json: {database: connected}
+      - name: health score
+        url: https://recovery.regami.test/api/v1/health/score
+        headers: {Authorization: "Bearer {{ recovery_api_token }}"}
+        expect_above: {score: 80}
     performance:
       - name: response times
         url: https://api.regami.test/health

@@ -23,6 +23,9 @@ REFUSED = {
     "Back to the last revision that was available": "no cluster to talk to",
     "Back to a revision of the list": "no cluster to talk to",
     "As a last resort, to 0 and back": "no cluster to talk to",
+    # Nothing was deployed since the only snapshot was taken.
+    "Back to the last other snapshot": "none of the 1 snapshots",
+    "Back to a snapshot that a person knows to be good, by a recovery plan if need be": "has no snapshot 20240112_143000",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",
@@ -47,6 +50,7 @@ def fitted(task: dict, state: dict) -> dict:
         (r"arn:aws:elasticloadbalancing:us-west-2:123456789012:targetgroup/[\w/-]+", west["target_group_arn"]),
         ("sg-0a1b2c3d", west["db_security_group"]),
         ("https://api.regami.test", state["public_url"]),
+        ("https://recovery.regami.test", state["recovery_api"]["url"]),
     ):
         text = re.sub(printed, real, text)
     task = json.loads(text)
@@ -58,7 +62,7 @@ def fitted(task: dict, state: dict) -> dict:
             "turn_on": controls[WEST],
             "turn_off": controls["us-east-1"],
         }
-    if "record" in arguments or "checks" in arguments:
+    if {"record", "checks", "url"} & arguments.keys():
         arguments["dns_servers"] = [state["dns"]]
     if "login_user" in arguments:
         arguments["sslmode"] = "prefer"
@@ -83,6 +87,7 @@ def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactor
         },
         "vars": {
             "db_admin_password": "{{ lookup('ansible.builtin.file', simulated.db_admin_password_file) }}",
+            "recovery_api_token": "{{ lookup('ansible.builtin.file', simulated.recovery_api.token_file) }}",
             "lock": {"lease": None},
             "promoted": {"endpoint": {"host": "127.0.0.1", "port": 5432}},
             "smoke_user": "test@example.com",

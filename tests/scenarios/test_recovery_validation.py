@@ -28,7 +28,7 @@ def validate(first_day: tuple[World, dict]) -> Callable[..., Result]:
 def test_a_service_that_serves_is_green_and_the_report_has_the_figures(untouched: World, validate: Callable) -> None:
     result = validate(max_p99=5)
     assert (result.returncode, result.mutations, result.lease_calls) == (0, [], [])
-    assert [check["ok"] for check in result.report["verification"]] == [True] * 4
+    assert [check["ok"] for check in result.report["verification"]] == [True] * 9
     load = result.report["verification"][-1]
     assert load["requests"] > 20
     assert load["errors"] == 0
@@ -40,7 +40,7 @@ def test_a_missed_limit_is_red_and_one_line(untouched: World, validate: Callable
     result = validate(max_p50=0.000001)
     assert result.returncode != 0
     assert result.report["outcome"] == "failed"
-    assert "1 of 4 checks failed: response times p50 " in result.output
+    assert "1 of 9 checks failed: response times p50 " in result.output
     assert "0 ms allowed" in result.output
 
 
@@ -48,5 +48,12 @@ def test_check_mode_asks_only_what_changes_nothing(untouched: World, validate: C
     result = validate("--check")
     assert result.returncode == 0
     assert result.report["outcome"] == "planned"
-    assert [check["ok"] for check in result.report["verification"]] == [True, None, None, None]
+    verdicts = {check["name"]: check["ok"] for check in result.report["verification"]}
+    assert {name for name, ok in verdicts.items() if ok} == {
+        "health with the database",
+        "health score",
+        "comprehensive health",
+        "error rate",
+    }
+    assert {ok for ok in verdicts.values() if not ok} == {None}
     assert "not asked: write" in result.output
