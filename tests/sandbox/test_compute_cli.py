@@ -8,9 +8,10 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from compute_helpers import EAST, WEST, dig, facts, http_call
+from compute_helpers import EAST, WEST, dig, facts, http_call, wait_steady
 from core_helpers import instance, wait_until
 
 AWS = Path(sys.executable).with_name("aws")
@@ -81,3 +82,65 @@ def test_runbook_of_the_failover_as_typed(fresh_sandbox, tmp_path):
 
     logs = "logs filter-log-events --log-group-name /ecs/regami-api --filter-pattern listening"
     wait_until(lambda: aws(sandbox, f"{logs} --region {WEST}")["events"], "the application's log")
+
+
+def test_runbook_of_the_rollback_as_typed(fresh_sandbox):
+    sandbox, service = fresh_sandbox, "--cluster regami-cluster --services regami-service"
+    wait = f"ecs wait services-stable {service} --region {EAST}"  # looks every 15 s
+    sandbox.fault("bad-build", build="erroring")
+    wait_steady(sandbox, EAST)
+    aws(sandbox, wait)
+    answers = {http_call(facts(sandbox, EAST)["alb_url"], "/v1/rows/1")[0] for _ in range(4)}
+    assert answers == {500, 404}
+
+    recent = aws(sandbox, "ecs list-task-definitions --family-prefix regami-api --sort DESC --max-results 5")
+    assert [arn.rpartition("/")[2] for arn in recent["taskDefinitionArns"]] == [
+        "regami-api:5",
+        "regami-api:4",  # "previous (known good)" for whoever counts back; it never ran
+        "regami-api:3",
+        "regami-api:1",
+    ]
+    back = "ecs update-service --cluster regami-cluster --service regami-service --task-definition regami-api:3"
+    aws(sandbox, f"{back} --force-new-deployment --region {EAST}")
+    query = "--query services[0].[deployments,events[0:3]]"
+    deployments, events = aws(sandbox, f"ecs describe-services {service} --region {EAST} {query}")
+    assert ([each["status"] for each in deployments], len(events)) == (["PRIMARY", "ACTIVE"], 3)
+    wait_steady(sandbox, EAST)
+    aws(sandbox, wait)
+    names = "--cluster regami-cluster --service-name regami-service"
+    listed = aws(sandbox, f"ecs list-tasks {names} --desired-status RUNNING --region {EAST}")["taskArns"]
+    query = "--query tasks[0].taskDefinitionArn"
+    running = aws(sandbox, f"ecs describe-tasks --cluster regami-cluster --tasks {listed[0]} --region {EAST} {query}")
+    assert (len(listed), running.rpartition("/")[2]) == (2, "regami-api:3")
+    healthy = {"status": "ok", "database": "connected", "writable": True}
+    assert http_call(facts(sandbox, EAST)["alb_url"], "/health?check=db") == (200, healthy)
+
+    # What the runbooks look at to find the cause.
+    events = aws(sandbox, "logs filter-log-events --log-group-name /ecs/regami-api --filter-pattern ERROR")["events"]
+    assert len(events) == 2 and all("GET /v1/rows/1" in event["message"] for event in events)
+    counts = "--query services[0].{Status:status,Running:runningCount,Desired:desiredCount}"
+    counted = aws(sandbox, f"ecs describe-services {service} {counts}")
+    assert counted == {"Status": "ACTIVE", "Running": 2, "Desired": 2}
+    balancer = facts(sandbox, EAST)["load_balancer_arn"].partition(":loadbalancer/")[2]
+    now = datetime.now(UTC)
+    response_times = aws(
+        sandbox,
+        "cloudwatch get-metric-statistics --namespace AWS/ApplicationELB --metric-name TargetResponseTime "
+        f"--dimensions Name=LoadBalancer,Value={balancer} --start-time {now - timedelta(hours=1):%Y-%m-%dT%H:%M:%S} "
+        f"--end-time {now + timedelta(minutes=1):%Y-%m-%dT%H:%M:%S} --period 60 --statistics Average Maximum",
+    )["Datapoints"]
+    assert response_times and all(0 < point["Average"] <= point["Maximum"] for point in response_times)
+
+    # What the runbook does not know, and ECS keeps.
+    aws(sandbox, "ecs update-service --cluster regami-cluster --service regami-service --task-definition regami-api:4")
+    going_on = aws(sandbox, "ecs list-service-deployments --cluster regami-cluster --service regami-service")
+    arn = going_on["serviceDeployments"][0]["serviceDeploymentArn"]
+    described = aws(sandbox, f"ecs describe-service-deployments --service-deployment-arns {arn}")["serviceDeployments"]
+    assert described[0]["targetServiceRevision"]["requestedTaskCount"] == 2
+
+    images = aws(sandbox, "ecr describe-images --repository-name regami-api --image-ids imageTag=v2")["imageDetails"]
+    assert images[0]["imageTags"] == ["v2"] and images[0]["imageDigest"].startswith("sha256:")
+    aws(sandbox, "ecr batch-delete-image --repository-name regami-api --image-ids imageTag=v1")
+    assert "ImageNotFoundException" in aws(
+        sandbox, "ecr describe-images --repository-name regami-api --image-ids imageTag=v1", code=255
+    )
