@@ -201,12 +201,13 @@ def failed(task):
 
 def stop_reason(task):
     """Why a task stopped, with what its containers say of it."""
-    details = []
+    reason, details = " ".join((task.get("stoppedReason") or task.get("stopCode") or "no reason given").split()), []
     for container in task.get("containers", []):
         said = [f"exit code {container['exitCode']}"] if container.get("exitCode") else []
-        said += [container["reason"]] if container.get("reason") else []
+        why = " ".join(container.get("reason", "").split())
+        # An image that cannot be pulled is the reason of the task and of its container, in the same words.
+        said += [why] if why and why not in reason else []
         details += [f"{container['name']}: {', '.join(said)}"] if said else []
-    reason = " ".join((task.get("stoppedReason") or task.get("stopCode") or "no reason given").split())
     return reason + (f" ({'; '.join(details)})" if details else "")
 
 

@@ -131,6 +131,8 @@ def test_a_stop_is_told_with_what_the_container_says():
     reason = "OutOfMemoryError: Container killed due to memory usage"
     killed = stopped_task(1, containers=[{"name": "app", "exitCode": 137, "reason": reason}])
     assert ecs.stop_reason(killed).endswith(f"(app: exit code 137, {reason})")
+    reason = "CannotPullContainerError: regami-api:v9: not found"
+    assert ecs.stop_reason({"stoppedReason": reason, "containers": [{"name": "app", "reason": reason}]}) == reason
     assert ecs.stop_reason({}) == "no reason given"
 
 
