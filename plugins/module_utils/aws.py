@@ -210,7 +210,7 @@ def code_of(error):
 
 def together(**calls):
     """Run independent reads side by side; returns {name: result}. The first exception is raised after all ended."""
-    if len(calls) == 1:
+    if len(calls) <= 1:
         return {name: call() for name, call in calls.items()}
     with ThreadPoolExecutor(max_workers=len(calls)) as pool:
         futures = {name: pool.submit(call) for name, call in calls.items()}

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import time
+
 from . import elbv2
 from .aws import code_of, together
 from .errors import Refusal, Stop, WaitTimeout, near
@@ -20,6 +22,12 @@ ENDED = ("DEPROVISIONING", "STOPPED", "DELETED")
 FAILED_STOPS = ("TaskFailedToStart", "EssentialContainerExited")
 # DescribeTasks takes so many tasks at once.
 TASKS_A_CALL = 100
+# Seconds between two looks at a service's tasks and targets while it rolls out. Two calls of a look share a quota that
+# refills at 20 a second for an account and region: 50 services at once take half of it.
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html
+CLOSER_LOOK_SECONDS = 10.0
+# How many revisions of a family are named to a person.
+REVISIONS_SHOWN = 5
 
 
 def short(name):
@@ -82,6 +90,32 @@ class Service:
         found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
         arns = found["running"] + found["stopped"]
         return [task["taskArn"] for task in self._describe_tasks(arns) if task["lastStatus"] not in ENDED]
+
+    def definition(self, name, **more):
+        """DescribeTaskDefinition, None where there is none of that name (a family alone: its newest ACTIVE revision)."""
+        try:
+            return self._aws.read("ecs", "describe_task_definition", taskDefinition=name, **more)
+        except Exception as error:
+            if code_of(error) == "ClientException":  # how ECS says "there is none"
+                return None
+            raise
+
+    def family(self, name):
+        """ARNs of the newest ACTIVE revisions of a family."""
+        return self._aws.read(
+            "ecs",
+            "list_task_definitions",
+            familyPrefix=name,
+            status="ACTIVE",
+            sort="DESC",
+            maxResults=REVISIONS_SHOWN,
+        )["taskDefinitionArns"]
+
+    def definitions(self):
+        """{deployment id: task definition ARN} of its tasks, those included that stopped in the last hour or so."""
+        found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
+        described = self._describe_tasks(found["running"] + found["stopped"])
+        return {task.get("startedBy", ""): task["taskDefinitionArn"] for task in described}
 
     def _tasks(self, desired_status):
         arns, more = [], {}
@@ -168,6 +202,12 @@ def is_rolled_out(service, deployment):
     return len(service["deployments"]) == 1 and service["runningCount"] == service["desiredCount"]
 
 
+def is_complete(service, deployment_id):
+    """Has this very deployment ended well, and is it still what the service goes to?"""
+    ours = primary(service)
+    return ours is not None and ours["id"] == deployment_id and is_rolled_out(service, ours)
+
+
 def is_serving(seen, count):
     """Do at least `count` tasks run, all that are wanted, rolled out, and as many healthy targets in each group?"""
     service = seen["service"]
@@ -221,7 +261,7 @@ def rollout_failure(seen, deployment_id):
     if ours is None or ours["status"] != "PRIMARY":
         now = short(service["taskDefinition"])
         return f"the deployment of this run was replaced: {service['serviceName']} now goes to {now}"
-    return _too_many(seen)
+    return too_many(seen)
 
 
 def scaling_failure(seen, count):
@@ -231,7 +271,7 @@ def scaling_failure(seen, count):
         return f"something else set its desired count to {service['desiredCount']}"
     if count and deployment is not None and deployment.get("rolloutState") == "FAILED":
         return _rollout_failed(deployment)
-    return _too_many(seen)
+    return too_many(seen)
 
 
 def _rollout_failed(deployment):
@@ -239,12 +279,13 @@ def _rollout_failed(deployment):
     return f"the rollout of {short(deployment['taskDefinition'])} failed: {reason}"
 
 
-def _too_many(seen):
+def too_many(seen):
+    """Why more of the same would fail too, or None while it may not."""
     stops = len(seen["stops"])
     return f"{stops} of its tasks failed one after the other" if stops >= STOPPED_TOO_OFTEN else None
 
 
-def watch(wait, look, reached, failure, what, usual):
+def watch(wait, look, reached, failure, what, usual, pace=None):
     """Wait for a state of a service, and say why when it fails or does not come.
 
     Args:
@@ -252,7 +293,7 @@ def watch(wait, look, reached, failure, what, usual):
         look: returns {service, targets, stops}: DescribeServices entry, `Service.targets`, reasons of failed tasks.
         reached: pure predicate on what was seen.
         failure: pure; why it never will be reached, or None.
-        what, usual: as for `wait`.
+        what, usual, pace: as for `wait`.
 
     Raises:
         Stop, WaitTimeout: with the reasons of stopped tasks, the targets' health and the last events.
@@ -272,9 +313,37 @@ def watch(wait, look, reached, failure, what, usual):
         return False
 
     try:
-        return wait(keep, done, what, usual=usual, state=progress)
+        return wait(keep, done, what, usual=usual, state=progress, pace=pace)
     except WaitTimeout as error:
         raise WaitTimeout(f"{error}. {findings(last)}" if last else str(error)) from error
+
+
+def follow(wait, service, reached, failure, what, usual, pace=None, ours=None, also=None, since_now=False):
+    """`watch` a service roll out; its tasks and targets are looked at now and then, and when something went wrong.
+
+    Args:
+        wait, reached, failure, what, usual, pace: as for `watch`.
+        service: Service.
+        ours: the id of the deployment whose failed tasks count, of the DescribeServices entry; default the primary one.
+        also: more to look at, {name: seen} for the DescribeServices entry.
+        since_now: failures that were there before do not count.
+    """
+    ours = ours or (lambda entry: (primary(entry) or {}).get("id"))
+    closer, looked_at, known = {"targets": [], "stops": []}, None, None if since_now else set()
+
+    def look():
+        nonlocal closer, looked_at, known
+        entry = service.describe()
+        seen = {"service": entry, **closer, **(also(entry) if also else {})}
+        is_due = looked_at is None or time.monotonic() - looked_at >= CLOSER_LOOK_SECONDS
+        if not reached(seen) and (is_due or failure(seen)):
+            found = together(stops=service.stops, targets=lambda: service.targets(target_groups(entry)))
+            looked_at, known = time.monotonic(), set(found["stops"]) if known is None else known
+            stops = [why for arn, (by, why) in found["stops"].items() if by == ours(entry) and arn not in known]
+            closer = {"targets": found["targets"], "stops": stops}
+        return dict(seen, **closer)
+
+    return watch(wait, look, reached, failure, what, usual, pace)
 
 
 def progress(seen):

@@ -48,6 +48,11 @@ def family(arn):
     return short(arn).partition(":")[0]
 
 
+def number(arn):
+    """The revision number of a task definition ARN or family:revision."""
+    return int(short(arn).partition(":")[2])
+
+
 def registerable(definition, tags=()):
     """The arguments of RegisterTaskDefinition that make the same task definition again.
 

@@ -88,6 +88,7 @@ class Verb:
         self.check_mode = module.check_mode
         self.aws = Aws(self.connection(module))
         self.waited_seconds = 0.0
+        self.notes = []  # what a person must know and only the doing has shown
         lease = self.params.get("lease")
         self._lease = Lease(self.aws, **lease) if lease else None
 
@@ -103,6 +104,10 @@ class Verb:
     @staticmethod
     def plan(observed, wanted):
         raise NotImplementedError
+
+    def observe_end(self):
+        """What `view` needs once all is done; a verb that keeps the rest need not read it again."""
+        return self.observe()
 
     def apply(self, step):
         """Do one step: the method of the step's name with the step's arguments."""
@@ -132,11 +137,11 @@ class Verb:
         if self._lease is not None:
             self._lease.renew(always=always)
 
-    def wait(self, look, done, what, usual=None, state=str):
+    def wait(self, look, done, what, usual=None, state=str, pace=None):
         """`wait_until` with this verb's deadline and lease; adds to waited_seconds."""
         try:
             seen, seconds = waiting.wait_until(
-                look, done, what, self.params["wait_timeout"], usual=usual, tick=self.keep_lease, state=state
+                look, done, what, self.params["wait_timeout"], usual=usual, tick=self.keep_lease, state=state, pace=pace
             )
         except WaitTimeout:
             self.waited_seconds += self.params["wait_timeout"]
@@ -164,7 +169,7 @@ def run(module, verb_class):
         after = dict(before, **plan.after)
         if plan.steps and not module.check_mode:
             plan = _apply(verb, plan, done)
-            after = verb.view(verb.observe())
+            after = verb.view(verb.observe_end())
     except Stop as stop:
         module.fail_json(**_failure(verb, str(stop), before, done, plan), **stop.found)
     except boto_errors.ClientError as error:
@@ -176,7 +181,7 @@ def run(module, verb_class):
         before=before,
         after=after,
         steps=steps,
-        notes=list(plan.notes),
+        notes=[*plan.notes, *verb.notes],
         waited_seconds=round(verb.waited_seconds, 2),
         diff=_diff(before, after, steps),
         **dict(plan.returned, **verb.returned(), **verb.silent_regions()),
@@ -232,7 +237,7 @@ def _failure(verb, message, before, done, plan):
         msg=message,
         before=before,
         steps=[step.shown() for step in done],
-        notes=list(plan.notes),
+        notes=[*plan.notes, *verb.notes],
         waited_seconds=round(verb.waited_seconds, 2),
         **_changes(verb, before, done),
         **dict(plan.returned, **verb.returned()),

@@ -7,12 +7,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from .errors import Throttled, Unreachable, WaitTimeout
 
-# Seconds between two looks: quick at first, never more than a second or two behind the truth afterwards, and
-# well below the describe quotas of AWS (30 calls a minute and waiter at the slowest).
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 2.0, 1.4
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two looks: the first pause, the longest, the factor from one to the next; `lead` before the first look."""
+
+    first: float
+    longest: float
+    growth: float
+    lead: float = 0.0
+
+
+# Quick at first, never more than a second or two behind the truth afterwards, and well below the describe quotas of AWS
+# (30 calls a minute and waiter at the slowest).
+QUICK = Pace(first=0.05, longest=2.0, growth=1.4)
 # A wait that changes nothing says so this often, in seconds.
 SAY_EVERY = 5.0
 
@@ -26,7 +38,9 @@ def say(line):
         listener(line)
 
 
-def wait_until(look, done, what, timeout, usual=None, tick=None, state=str, clock=time.monotonic, sleep=time.sleep):
+def wait_until(
+    look, done, what, timeout, usual=None, tick=None, state=str, pace=None, clock=time.monotonic, sleep=time.sleep
+):
     """Look until `done(seen)`; returns (seen, seconds waited).
 
     Args:
@@ -37,11 +51,15 @@ def wait_until(look, done, what, timeout, usual=None, tick=None, state=str, cloc
         usual: seconds that this usually takes, shown beside the elapsed time.
         tick: called before each look (renews the lease).
         state: makes a short text of what was seen.
+        pace: how often to look, QUICK by default.
 
     Raises:
         WaitTimeout: names the last state seen.
     """
-    started, pause, said, said_at, silent = clock(), FIRST_PAUSE, None, 0.0, None
+    pace = pace or QUICK
+    started, pause, said, said_at, silent = clock(), pace.first, None, 0.0, None
+    if pace.lead:
+        sleep(min(pace.lead, timeout))
     while True:
         if tick is not None:
             tick()
@@ -63,4 +81,4 @@ def wait_until(look, done, what, timeout, usual=None, tick=None, state=str, cloc
             say(f"{what}: {text}, {elapsed:.0f} s{usually}")
             said, said_at = text, elapsed
         sleep(min(pause, max(timeout - elapsed, 0.01)))
-        pause = min(pause * GROWTH, LONGEST_PAUSE)
+        pause = min(pause * pace.growth, pace.longest)

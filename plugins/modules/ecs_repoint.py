@@ -172,7 +172,7 @@ waited_seconds:
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs
 from ansible_collections.sre.runbooks.plugins.module_utils import task_definition as revisions
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of, together
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
@@ -217,12 +217,9 @@ class EcsRepoint(Verb):
         return dict(found, service=service)
 
     def _revision(self, name):
-        try:
-            answer = self.aws.read("ecs", "describe_task_definition", taskDefinition=name, include=["TAGS"])
-        except Exception as error:
-            if code_of(error) == "ClientException":  # how ECS says "there is none"
-                return None
-            raise
+        answer = self.service.definition(name, include=["TAGS"])
+        if answer is None:
+            return None
         definition = answer["taskDefinition"]
         return {
             "arn": definition["taskDefinitionArn"],
@@ -278,26 +275,14 @@ class EcsRepoint(Verb):
                 raise Stop(f"somebody else is rolling {service['serviceName']} out to {there}")
             self.deployment = ecs.primary(service)["id"]
 
-        def look():
-            service = self.service.describe()
-            seen = {"service": service, "targets": [], "stops": []}
-            if not reached(seen):
-                seen["stops"] = [
-                    why for started_by, why in self.service.stops().values() if started_by == self.deployment
-                ]
-            return seen
-
-        def reached(seen):
-            ours = ecs.primary(seen["service"])
-            return ours is not None and ours["id"] == self.deployment and ecs.is_rolled_out(seen["service"], ours)
-
-        ecs.watch(
+        ecs.follow(
             self.wait,
-            look,
-            reached,
+            self.service,
+            lambda seen: ecs.is_complete(seen["service"], self.deployment),
             lambda seen: ecs.rollout_failure(seen, self.deployment),
             f"{ecs.short(self.params['service'])} rolls out {revisions.short(self.arn)}",
             USUAL_ROLLOUT,
+            ours=lambda _service: self.deployment,
         )
 
     def undo(self, before, done):

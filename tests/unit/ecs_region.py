@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from ansible_collections.sre.runbooks.plugins.module_utils import verb, waiting
+from ansible_collections.sre.runbooks.plugins.module_utils import ecs, verb, waiting
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
 
 REGION = "us-west-2"
@@ -133,8 +133,7 @@ class Region:
     def list_services(self, cluster: str, maxResults: int) -> dict[str, Any]:
         return {"serviceArns": [f"{ARN}service/{CLUSTER}/{SERVICE}", f"{ARN}service/{CLUSTER}/mailer"]}
 
-    def describe_task_definition(self, taskDefinition: str, include: list[str]) -> dict[str, Any]:
-        assert include == ["TAGS"]
+    def describe_task_definition(self, taskDefinition: str, include: Sequence[str] = ()) -> dict[str, Any]:
         name = taskDefinition.rpartition("/")[2]
         active = [number for number, each in self.revisions.items() if each["status"] == "ACTIVE"]
         number = int(name.partition(":")[2] or (max(active) if active else 0))
@@ -228,8 +227,8 @@ def carry_out(
     for place in (verb, module):
         monkeypatch.setattr(place, "Aws", lambda _connection, **_options: region, raising=False)
         monkeypatch.setattr(place, "get_aws_connection_info", lambda _module: (REGION, None, {}), raising=False)
-    monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(waiting, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(ecs, "CLOSER_LOOK_SECONDS", 0)
+    monkeypatch.setattr(waiting, "QUICK", waiting.Pace(first=0.001, longest=0.01, growth=1.4))
     monkeypatch.setattr(verb.time, "sleep", lambda _seconds: None)
     params = {name: spec.get("default") for name, spec in module.ARGUMENTS.items()}
     params |= {"lease": None, "wait_timeout": wait_timeout, "cluster": CLUSTER, "service": SERVICE} | given

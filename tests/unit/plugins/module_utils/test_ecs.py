@@ -197,7 +197,7 @@ def watch(states, failure=lambda _seen: None):
     """`ecs.watch` over `states`, with a wait that runs out of time after the last one."""
     looks = iter(states)
 
-    def wait(look, done, what, usual, state):
+    def wait(look, done, what, usual, state, pace):
         for _state in states:
             if done(look()):
                 return

@@ -1,0 +1,130 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Container images: whether the registry still has them, and whether a tag still means what it meant.
+
+Only Amazon ECR is asked, by the account and region in the image's own name; no other registry is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .aws import DENIED, code_of
+from .errors import Unreachable
+
+# https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html
+_ECR = re.compile(
+    r"(?P<account>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)"
+    r"\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|on\.(?:aws|amazonwebservices\.com\.cn))/(?P<path>.+)"
+)
+GONE, MOVED, THERE, UNKNOWN = "gone", "moved", "there", "unknown"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as its registry has it now.
+
+    `digest`: what its name means now, None where it means nothing or nobody can say. `ran`: the digest that ran, where ECS
+    noted it. `ran_is_there`: whether that digest can still be pulled, where its name does not mean it any more. `in_use`:
+    whether what runs now was pulled by the same name.
+    """
+
+    name: str
+    state: str
+    digest: str | None = None
+    ran: str | None = None
+    ran_is_there: bool = False
+    in_use: bool = False
+    why: str = ""
+
+    def __str__(self):
+        return text(self.name, self.digest or self.ran)
+
+
+def text(name, digest):
+    """An image's name with its digest, as far as it is known."""
+    return f"{name}@{digest}" if digest and "@" not in name else name
+
+
+def parts(name):
+    """(repository with its registry, tag, digest) of an image's name; the tag is "latest" where neither is given."""
+    rest, _, digest = name.partition("@")
+    head, colon, tag = rest.rpartition(":")
+    if not colon or "/" in tag:
+        head, tag = rest, "" if digest else "latest"
+    return head, tag, digest
+
+
+def look(aws, name, ran=None, ran_at=None, in_use=False):
+    """The `Image` of that name.
+
+    Args:
+        ran: digest that it had when it ran; ran_at: when that was, for where ECS did not note the digest.
+        in_use: whether what runs now was pulled by the same name.
+    """
+    repository, tag, digest = parts(name)
+    match = _ECR.fullmatch(repository)
+
+    def image(state, why="", **more):
+        return Image(name, state, ran=ran, in_use=in_use, why=why, **more)
+
+    if not match:
+        return image(UNKNOWN, "its registry is not Amazon ECR and cannot be asked")
+    ecr = _Repository(aws, match)
+    try:
+        found = ecr.image(imageDigest=digest) if digest else ecr.image(imageTag=tag)
+    except Unreachable as error:
+        return image(UNKNOWN, str(error))
+    except Exception as error:
+        if code_of(error) in DENIED:
+            return image(
+                UNKNOWN, f"this role may not ask registry {match['account']} in {match['region']} (ecr:DescribeImages)"
+            )
+        raise
+    if found is None:
+        return image(GONE, "the registry does not have it any more", ran_is_there=ecr.has(ran))
+    now = found["imageDigest"]
+    if not _is_active(found):
+        return image(GONE, "it is archived in the registry: restore it there", digest=now)
+    if not digest and (now != ran if ran else ran_at is not None and found["imagePushedAt"] > ran_at):
+        pushed = f"{found['imagePushedAt']:%Y-%m-%d at %H:%M}"
+        why = f"its tag means another image since {pushed} than when it ran"
+        return image(MOVED, why, digest=now, ran_is_there=ecr.has(ran))
+    return image(THERE, digest=now)
+
+
+class _Repository:
+    """One repository of ECR, in the account and region of the image's name."""
+
+    def __init__(self, aws, match):
+        self._aws, self._match = aws, match
+
+    def image(self, **image_id):
+        """DescribeImages of one image, None where it or the repository is not there."""
+        try:
+            answer = self._aws.read(
+                "ecr",
+                "describe_images",
+                region=self._match["region"],
+                registryId=self._match["account"],
+                repositoryName=self._match["path"],
+                imageIds=[image_id],
+            )
+        except Exception as error:
+            if code_of(error) in ("ImageNotFoundException", "RepositoryNotFoundException"):
+                return None
+            raise
+        return answer["imageDetails"][0]
+
+    def has(self, digest):
+        """Whether a digest can be pulled; no digest cannot."""
+        found = self.image(imageDigest=digest) if digest else None
+        return found is not None and _is_active(found)
+
+
+def _is_active(found):
+    # An archived image cannot be pulled. https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html
+    return found.get("imageStatus", "ACTIVE") == "ACTIVE"
