@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A container runs as soon as its process does, whether that listens or not. Starting one takes a moment on AWS, too: a
 # good build listens before it has passed.
-START_SECONDS = 3.0
+START_SECONDS = 2.0
 STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
 
 _addresses = itertools.count()

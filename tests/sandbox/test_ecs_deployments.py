@@ -9,8 +9,8 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from compute_helpers import EAST, WEST, facts, http_call, service, tasks, update, wait_steady
-from core_helpers import wait_until
+from compute_helpers import EAST, WEST, facts, http_call, repoint, service, tasks, update, wait_steady
+from core_helpers import connect, instance, query, wait_until
 
 from sandbox.ecs.failure_detection import threshold
 
@@ -275,12 +275,18 @@ def test_image_that_is_gone_cannot_be_pulled(fresh_sandbox):
 
 
 def test_newer_deployment_stops_the_one_that_goes_on(fresh_sandbox):
-    wait_steady(fresh_sandbox, EAST)
     update(fresh_sandbox, EAST, taskDefinition="regami-api:1")
-    update(fresh_sandbox, EAST, taskDefinition="regami-api:4")
+    fresh_sandbox.fault("bad-build", build="leaking")
     newest, superseded = history(fresh_sandbox)[:2]
     assert end_of(fresh_sandbox, newest["serviceDeploymentArn"])["status"] == "SUCCESSFUL"
     assert end_of(fresh_sandbox, superseded["serviceDeploymentArn"])["status"] == "STOPPED"
+    for each in range(6):
+        assert http_call(facts(fresh_sandbox, EAST)["alb_url"], "/v1/rows", {"id": each, "payload": "x"})[0] == 201
+    kept = query(
+        connect(fresh_sandbox, EAST, "regami-db-primary"),
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'regami-api'",
+    )
+    assert kept[0][0] >= 6
 
     # An alarm is the other thing that ends one.
     alarm = {"alarmNames": ["errors"], "enable": True, "rollback": True}
@@ -304,7 +310,7 @@ def test_newer_deployment_stops_the_one_that_goes_on(fresh_sandbox):
         "ROLLBACK_SUCCESSFUL",
         {"status": "TRIGGERED", "alarmNames": ["errors"], "triggeredAlarmNames": ["errors"]},
     )
-    assert number(service(fresh_sandbox, EAST)["taskDefinition"]) == "4"
+    assert number(service(fresh_sandbox, EAST)["taskDefinition"]) == "5"
 
 
 @pytest.mark.parametrize("code", ["UnsupportedFeatureException", "UnknownOperationException"])
@@ -323,28 +329,48 @@ def test_region_without_service_deployments(sandbox, code):
     assert missing["failures"] == [{"arn": arns[0], "reason": "MISSING"}]
 
 
-@pytest.mark.parametrize(
-    ("controller", "instead"),
-    [
-        ("CODE_DEPLOY", "Use AWS CodeDeploy to trigger a new deployment."),
-        ("EXTERNAL", "Create a new task set instead."),
-    ],
-)
-def test_another_controller_owns_what_is_deployed(fresh_sandbox, controller, instead):
+def test_another_controller_owns_what_is_deployed(fresh_sandbox):
     ecs, cluster = fresh_sandbox.boto("ecs", EAST), facts(fresh_sandbox, EAST)["cluster"]
-    made = ecs.create_service(
-        cluster=cluster,
-        serviceName="other",
-        taskDefinition="regami-api:3",
-        desiredCount=0,
-        deploymentController={"type": controller},
-    )["service"]
-    assert (made["deployments"], made["deploymentController"]["type"]) == ([], controller)
-    for change in ({"taskDefinition": "regami-api:1"}, {"forceNewDeployment": True}, {"platformVersion": "1.4.0"}):
-        refused(
-            lambda change=change: ecs.update_service(cluster=cluster, service="other", **change),
-            "InvalidParameterException",
-            instead,
+    for controller, instead in (("CODE_DEPLOY", "Use AWS CodeDeploy to"), ("EXTERNAL", "Create a new task set")):
+        name = {"cluster": cluster, "service": controller.lower()}
+        made = ecs.create_service(
+            cluster=cluster,
+            serviceName=name["service"],
+            taskDefinition="regami-api:3",
+            desiredCount=0,
+            deploymentController={"type": controller},
+        )["service"]
+        assert (made["deployments"], made["deploymentController"]["type"]) == ([], controller)
+        for change in ({"taskDefinition": "regami-api:1"}, {"forceNewDeployment": True}, {"platformVersion": "1.4.0"}):
+            wanted = name | change
+            refused(lambda wanted=wanted: ecs.update_service(**wanted), "InvalidParameterException", instead)
+        assert (
+            ecs.update_service(**name, healthCheckGracePeriodSeconds=7)["service"]["healthCheckGracePeriodSeconds"] == 7
         )
-    changed = ecs.update_service(cluster=cluster, service="other", healthCheckGracePeriodSeconds=7)["service"]
-    assert changed["healthCheckGracePeriodSeconds"] == 7
+
+
+def test_slow_build_runs_before_it_serves(fresh_sandbox):
+    ecs = fresh_sandbox.boto("ecs", EAST)
+    known = ecs.describe_task_definition(taskDefinition="regami-api:3")["taskDefinition"]
+    container = known["containerDefinitions"][0]
+    container["image"] = container["image"].replace(":v2", ":v5-slow")
+    container["environment"].append({"name": "APP_SLOW_SECONDS", "value": "3.5"})
+    endpoint = instance(fresh_sandbox, EAST, "regami-db-primary")["Endpoint"]
+    address = f"{endpoint['Address']}:{endpoint['Port']}"
+    slow = repoint(fresh_sandbox, EAST, address, containerDefinitions=[container])
+    # A container runs when its process does: with two wanted and none needed, the old ones end at once.
+    configuration = {"maximumPercent": 100, "minimumHealthyPercent": 0}
+    deployment = update(fresh_sandbox, EAST, taskDefinition=slow, deploymentConfiguration=configuration)
+    new = deployment["deployments"][0]["id"]
+
+    def waiting():
+        seen = [each for each in tasks(fresh_sandbox, EAST) if each["startedBy"] == new]
+        return len(seen) == 2 and {(each["lastStatus"], each["healthStatus"]) for each in seen} == {
+            ("RUNNING", "UNHEALTHY")
+        }
+
+    wait_until(waiting, "two tasks that run and do not serve")
+    assert service(fresh_sandbox, EAST)["deployments"][0]["rolloutState"] == "IN_PROGRESS"
+    # Within the grace period nobody replaces them.
+    assert (end_of(fresh_sandbox)["status"], version(fresh_sandbox)) == ("SUCCESSFUL", "v5-slow")
+    assert service(fresh_sandbox, EAST)["deployments"][0]["failedTasks"] == 0
