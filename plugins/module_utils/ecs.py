@@ -350,7 +350,7 @@ def progress(seen):
     """What was seen, in a few words."""
     service = seen["service"]
     parts = [f"{service['runningCount']} of {service['desiredCount']} running"]
-    parts += [f"{name}: {_states(targets)}" for name, targets in seen["targets"]]
+    parts += [f"{name}: {states(targets)}" for name, targets in seen["targets"]]
     rollout = (primary(service) or {}).get("rolloutState", "COMPLETED")
     parts += [f"rollout {rollout.lower().replace('_', ' ')}"] if rollout != "COMPLETED" else []
     parts += [f"{tasks(len(seen['stops']))} failed"] if seen["stops"] else []
@@ -358,7 +358,8 @@ def progress(seen):
     return ", ".join(parts)
 
 
-def _states(targets):
+def states(targets):
+    """How many targets are in which state, for people."""
     states = sorted({target["state"] for target in targets})
     return (
         " and ".join(f"{sum(target['state'] == state for target in targets)} {state}" for state in states)
@@ -368,12 +369,7 @@ def _states(targets):
 
 def findings(seen):
     """What a person looks at first: why tasks stopped, which targets are not healthy, the service's last events."""
-    targets = [
-        f"{target['target']} is {target['state']}{': ' if target['reason'] else ''}{target['reason']}"
-        for _name, targets in seen["targets"]
-        for target in targets
-        if target["state"] != "healthy"
-    ]
+    targets = [line for _name, targets in seen["targets"] for line in elbv2.troubles(targets)]
     events = [" ".join(event["message"].split()).rstrip(".") for event in seen["service"].get("events", [])[:3]]
     said = (("stopped tasks", dict.fromkeys(seen["stops"])), ("targets", targets), ("last events", events))
     return ". ".join(f"{what}: {'; '.join(lines)}" for what, lines in said if lines) or "ECS gives no reason"

@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
-from .aws import code_of
+import time
+
+from .aws import code_of, together
 from .errors import Refusal
+
+# Seconds of one point of a load balancer's metric.
+METRIC_PERIOD = 60
 
 
 def short(arn):
@@ -31,6 +36,109 @@ def target_health(aws, arn, region):
         }
         for entry in found["TargetHealthDescriptions"]
     ]
+
+
+def troubles(targets):
+    """A line for each target that is not healthy."""
+    return [
+        f"{target['target']} is {target['state']}{': ' if target['reason'] else ''}{target['reason']}"
+        for target in targets
+        if target["state"] != "healthy"
+    ]
+
+
+def rules(aws, load_balancer, region):
+    """The rules of every listener of a load balancer, [{arn, name, actions}] in the order in which they are evaluated.
+
+    `arn` is that of the rule, or for the default actions that of the listener: ModifyRule does not take a default rule.
+
+    Raises:
+        Refusal: there is no such load balancer.
+    """
+    try:
+        listeners = _all(aws, "describe_listeners", "Listeners", region, LoadBalancerArn=load_balancer)
+    except Exception as error:
+        if code_of(error) in ("LoadBalancerNotFound", "ValidationError"):
+            raise Refusal(f"there is no load balancer {load_balancer} in {region}: check its arn and region") from error
+        raise
+    listeners.sort(key=lambda listener: listener["Port"])
+    found = together(
+        **{
+            each["ListenerArn"]: lambda arn=each["ListenerArn"]: _all(
+                aws, "describe_rules", "Rules", region, ListenerArn=arn
+            )
+            for each in listeners
+        }
+    )
+    return [
+        {
+            "arn": listener["ListenerArn"] if rule["IsDefault"] else rule["RuleArn"],
+            "name": f"port {listener['Port']} {'default' if rule['IsDefault'] else 'rule ' + rule['Priority']}",
+            "actions": rule["Actions"],
+        }
+        for listener in listeners
+        for rule in sorted(
+            found[listener["ListenerArn"]], key=lambda rule: (rule["IsDefault"], _number(rule["Priority"]))
+        )
+    ]
+
+
+def set_actions(aws, arn, actions, region):
+    """Replace the actions of a rule, or the default actions of a listener. Sent twice it does the same."""
+    if ":listener-rule/" in arn:
+        aws.change("elbv2", "modify_rule", region=region, RuleArn=arn, Actions=actions)
+    else:
+        aws.change("elbv2", "modify_listener", region=region, ListenerArn=arn, DefaultActions=actions)
+
+
+def traffic(aws, load_balancer, target_group, since, region):
+    """{requests, errors} of a target group from `since` (epoch seconds) to now, as CloudWatch has counted them so far.
+
+    Errors are answers of 5xx and connections that failed. The metrics are those of a whole minute, and come a minute late.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
+    """
+    dimensions = [
+        {"Name": "LoadBalancer", "Value": load_balancer.partition(":loadbalancer/")[2]},
+        {"Name": "TargetGroup", "Value": target_group.rpartition(":")[2]},
+    ]
+    names = {"requests": "RequestCount", "answers": "HTTPCode_Target_5XX_Count", "broken": "TargetConnectionErrorCount"}
+    start = since // METRIC_PERIOD * METRIC_PERIOD
+    answer = aws.read(
+        "cloudwatch",
+        "get_metric_data",
+        region=region,
+        StartTime=start,
+        EndTime=time.time() + METRIC_PERIOD,
+        MetricDataQueries=[
+            {
+                "Id": key,
+                "MetricStat": {
+                    "Metric": {"Namespace": "AWS/ApplicationELB", "MetricName": name, "Dimensions": dimensions},
+                    "Period": METRIC_PERIOD,
+                    "Stat": "Sum",
+                },
+            }
+            for key, name in names.items()
+        ],
+    )
+    sums = {each["Id"]: sum(each["Values"]) for each in answer["MetricDataResults"]}
+    return {"requests": sums["requests"], "errors": sums["answers"] + sums["broken"]}
+
+
+def _all(aws, operation, key, region, **arguments):
+    """Every page of a Describe call."""
+    found, more = [], {}
+    while True:
+        answer = aws.read("elbv2", operation, region=region, **arguments, **more)
+        found += answer[key]
+        if not answer.get("NextMarker"):
+            return found
+        more = {"Marker": answer["NextMarker"]}
+
+
+def _number(priority):
+    """The default rule has the word "default" for one."""
+    return int(priority) if priority.isdigit() else 0
 
 
 def load_balancer_name(aws, arn, region):

@@ -37,6 +37,10 @@ class Overtaken(LostAnswer):
     """A mutation was not applied since its target had changed after the look that it was planned on: look again."""
 
 
+class TakenBack(Stop):
+    """What was done did not hold and was taken back: the target is as it was, and nothing is left to undo."""
+
+
 class LeaseLost(Stop):
     """Another run holds the lease of this target now; this run must not change anything more."""
 

@@ -29,7 +29,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 from . import waiting
 from .aws import Aws, explain
-from .errors import LostAnswer, Overtaken, Stop, WaitTimeout
+from .errors import LostAnswer, Overtaken, Stop, TakenBack, WaitTimeout
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
@@ -171,7 +171,8 @@ def run(module, verb_class):
             plan = _apply(verb, plan, done)
             after = verb.view(verb.observe_end())
     except Stop as stop:
-        module.fail_json(**_failure(verb, str(stop), before, done, plan), **stop.found)
+        taken_back = isinstance(stop, TakenBack)
+        module.fail_json(**_failure(verb, str(stop), before, done, plan, taken_back), **stop.found)
     except boto_errors.ClientError as error:
         module.fail_json(**_failure(verb, explain(error), before, done, plan))
     told = plan.steps if module.check_mode else done
@@ -226,8 +227,8 @@ def _apply(verb, plan, done):
     )
 
 
-def _failure(verb, message, before, done, plan):
-    if done:
+def _failure(verb, message, before, done, plan, taken_back=False):
+    if done and not taken_back:
         # A step that was repeated after another one's answer was lost is told once.
         told = "; ".join(dict.fromkeys(step.what for step in done))
         message = f"{message}. Done so far: {told}. The same command again goes on from here"
@@ -239,7 +240,7 @@ def _failure(verb, message, before, done, plan):
         steps=[step.shown() for step in done],
         notes=[*plan.notes, *verb.notes],
         waited_seconds=round(verb.waited_seconds, 2),
-        **_changes(verb, before, done),
+        **_changes(verb, before, [] if taken_back else done),
         **dict(plan.returned, **verb.returned()),
     )
 

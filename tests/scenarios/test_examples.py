@@ -12,7 +12,7 @@ import subprocess
 import pytest
 import yaml
 from runbook import BIN, REPOSITORY, read_timeline
-from world import WEST, World
+from world import EAST, WEST, World
 
 # Examples that the first day of the two regions rightly refuses, and the words that say why.
 REFUSED = {
@@ -43,11 +43,14 @@ def examples() -> list[dict]:
 
 def fitted(task: dict, state: dict) -> dict:
     """Identifiers that AWS gives, and the addresses of the sandbox, in place of the printed ones."""
-    west = state["regions"][WEST]
+    east, west = state["regions"][EAST], state["regions"][WEST]
     text = json.dumps(task)
     for printed, real in (
         ("Z1234567890ABC", state["hosted_zone_id"]),
         (r"arn:aws:elasticloadbalancing:us-west-2:123456789012:targetgroup/[\w/-]+", west["target_group_arn"]),
+        (r"arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/regami-tg/\w+", east["target_group_arn"]),
+        (r"arn:aws:elasticloadbalancing:us-east-1:\d+:targetgroup/regami-tg-green/\w+", east["green_target_group_arn"]),
+        (r"arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/[\w/-]+", east["load_balancer_arn"]),
         ("sg-0a1b2c3d", west["db_security_group"]),
         ("https://api.regami.test", state["public_url"]),
         ("https://recovery.regami.test", state["recovery_api"]["url"]),
@@ -73,6 +76,7 @@ def fitted(task: dict, state: dict) -> dict:
 def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """{name of the example: what the record has of it}; one playbook runs them all."""
     (world, before), folder = first_day, tmp_path_factory.mktemp("examples")
+    world.sandbox.control("green")
     sandbox, state = world.sandbox, world.sandbox.state
     play = {
         "hosts": "api-sandbox",
