@@ -77,6 +77,12 @@ molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbo
 pytest: $(READY) ## Run all that pytest finds: units, contract, sandbox, scenarios
 	pytest
 
+# The tests use the kubectl on PATH, else this one, else they skip what needs it. Downloading needs no root.
+.PHONY: kubectl
+kubectl: ## Put Debian's kubectl into .cache (for the tests with it, where none is installed)
+	mkdir -p .cache/kubectl
+	cd .cache/kubectl && apt-get download kubernetes-client && dpkg -x kubernetes-client_*.deb . && rm kubernetes-client_*.deb
+
 .PHONY: demo
 demo: $(READY) ## Kill the primary database under load and watch the recovery
 	python -m demo

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..faults import Fault
 from . import apiserver, certificates, seeds
 from .cluster import Cluster
+from .faults import Faults
 from .resources import DEPLOYMENTS
 
 if TYPE_CHECKING:
@@ -22,17 +24,20 @@ HOST = "127.0.0.1"
 
 _cluster: Cluster
 _authority: str
+_faults: Faults
 
 
 def install(world: World) -> None:
     global _cluster, _authority
     context, _authority = certificates.make(world.home / "kubernetes", HOST)
-    _cluster = Cluster(world, world.regions[0])
+    _cluster = Cluster(world, seeds.REGION)
     _cluster.address = f"{HOST}:{apiserver.listen(_cluster, context, HOST)}"
 
 
 def seed(world: World) -> None:
+    global _faults
     _cluster.begin()
+    _faults = Faults(_cluster)
     seeds.write_kubeconfig(world, _cluster, _authority)
     seeds.fill(world, _cluster)
 
@@ -67,3 +72,19 @@ def status(world: World) -> list[dict]:
             }
         )
     return rows
+
+
+faults = {
+    "kubernetes-bad-build": Fault(
+        "the Deployment of the cluster gets an image of BUILD (or `missing`: one that cannot be pulled)",
+        lambda world, build: _faults.ship(build),
+        lambda world: _faults.unship(),
+        ("build",),
+    ),
+    "node-silent": Fault(
+        "a node of the cluster (or --node) and its pods no longer answer",
+        lambda world, node=None: _faults.silence(node),
+        lambda world: _faults.hear(),
+        options=("node",),
+    ),
+}

@@ -409,14 +409,19 @@ def scale_of(resource: Resource, item: dict) -> Document:
         if key in item["metadata"]
     }
     selector = item["spec"].get("selector")
-    if resource in (REPLICATION_CONTROLLERS, DEPLOYMENT_CONFIGS):
+    if resource == REPLICATION_CONTROLLERS:
         selector = {"matchLabels": selector or {}}
+    # OpenShift's is of an older kind, whose selector is a map.
+    is_old = resource == DEPLOYMENT_CONFIGS
     return {
         "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
+        "apiVersion": "extensions/v1beta1" if is_old else "autoscaling/v1",
         "metadata": metadata,
         "spec": {"replicas": item["spec"].get("replicas", 0)},
-        "status": {"replicas": item.get("status", {}).get("replicas", 0), "selector": selectors.as_text(selector)},
+        "status": {
+            "replicas": item.get("status", {}).get("replicas", 0),
+            "selector": selector or {} if is_old else selectors.as_text(selector),
+        },
     }
 
 

@@ -14,6 +14,7 @@ from .controllers.autoscalers import Autoscalers
 from .controllers.balancers import Balancers
 from .controllers.budgets import Budgets
 from .controllers.daemonsets import DaemonSets
+from .controllers.deploymentconfigs import DeploymentConfigs
 from .controllers.deployments import Deployments
 from .controllers.endpoints import Endpoints
 from .controllers.garbage import Garbage
@@ -24,7 +25,8 @@ from .errors import ApiError
 from .evictions import Evictions
 from .kubelet import Kubelet
 from .logs import Logs
-from .resources import DEPLOYMENTS, PODS
+from .openshift import Subresources
+from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, PODS
 from .store import Store
 
 if TYPE_CHECKING:
@@ -50,12 +52,15 @@ class Cluster:
         self.api = Api(self.store, self.address)
         self.kubelet = Kubelet(self.world, self.store, self.region)
         self.balancers = Balancers(self.world, self.store, self.region)
-        self.deployments = Deployments(self.store)
         self.api.handlers[PODS, "log"] = Logs(self.store, self.kubelet).read
         self.api.handlers[PODS, "eviction"] = Evictions(self.store, self.api).evict
+        openshift = Subresources(self.store)
+        self.api.handlers[DEPLOYMENT_CONFIGS, "instantiate"] = openshift.instantiate
+        self.api.handlers[DEPLOYMENT_CONFIGS, "rollback"] = openshift.rollback
         self._controllers = [
             Autoscalers(self.store),
-            self.deployments,
+            Deployments(self.store),
+            DeploymentConfigs(self.store),
             ReplicaSets(self.store, self.api),
             StatefulSets(self.store, self.api),
             DaemonSets(self.store, self.api),
@@ -107,6 +112,11 @@ class Cluster:
                 self.store.since(version, LONGEST_PAUSE)
 
     def sync(self) -> None:
+        self.control()
+        self.balancers.sync()
+        self.kubelet.take_up()
+
+    def control(self) -> None:
         """One look of every controller. They write in one thread; clients and kubelets write beside them."""
         for controller in self._controllers:
             with self.store.lock:
@@ -115,5 +125,3 @@ class Cluster:
                 except ApiError as error:
                     # What it looked at was deleted or changed meanwhile: the next look sees that.
                     self.world.log(f"{type(controller).__name__}: {error}")
-        self.balancers.sync()
-        self.kubelet.take_up()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import builds
+from .. import builds, ecr
 from . import environment, registry
 from .probes import Prober, http_get
 from .store import now
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 CONFIGURATION_RETRY = 1.0
+BACK_OFF_SHOWS = 0.5  # after a pull that failed
 
 
 class Container:
@@ -40,7 +41,7 @@ class Container:
         self.state: dict[str, Any] = {"waiting": {"reason": "ContainerCreating"}}
         self.last: dict[str, Any] = {}
         self.restarts = 0
-        self.is_pulled = False
+        self.pulled: ecr.Pulled | None = None
         self.logs: list[Log] = []  # of its runs, oldest first
         self._process: Process | None = None
         self._environment: dict[str, str] = {}
@@ -78,9 +79,7 @@ class Container:
             "ready": self.is_ready,
             "restartCount": self.restarts,
             "image": image,
-            "imageID": f"{image.partition('@')[0]}@sha256:{builds.tag_of(image).encode().hex():0>64}"
-            if self.is_pulled
-            else "",
+            "imageID": f"{repository_of(image)}@{self.pulled.digest}" if self.pulled else "",
             "started": self.is_started,
         }
         if self.logs:
@@ -114,7 +113,7 @@ class Container:
             self._retry_at = time.monotonic() + CONFIGURATION_RETRY
             self._worker.say("Failed", f"Error: {error}", "Warning")
             return
-        self._environment |= builds.environment_of(self.spec["image"])
+        self._environment |= builds.environment_of(self.pulled.image)
         self._environment |= {
             "APP_HOST": self._worker.address,
             "APP_PORT": str(self._worker.port_of(self.spec)),
@@ -141,7 +140,7 @@ class Container:
 
     def _pull(self) -> bool:
         image = self.spec["image"]
-        if self.is_pulled:
+        if self.pulled:
             return True
         waiting = self.state.get("waiting", {}).get("reason")
         if waiting == "ErrImagePull":
@@ -154,15 +153,16 @@ class Container:
             self._worker.say("Failed", "Error: ImagePullBackOff", "Warning")
             return False
         self._worker.say("Pulling", f'Pulling image "{image}"')
-        if problem := registry.pull(self._worker.world, image):
-            message = f'Failed to pull image "{image}": rpc error: code = NotFound desc = {problem}'
+        try:
+            self.pulled = registry.pull(self._worker.world, image)
+        except ecr.PullError as error:
+            message = f'Failed to pull image "{image}": {error}'
             self._pulls += 1
-            self._retry_at = time.monotonic() + 0.5
-            self.state = {"waiting": {"reason": "ErrImagePull", "message": message.partition(": ")[2]}}
+            self._retry_at = time.monotonic() + BACK_OFF_SHOWS
+            self.state = {"waiting": {"reason": "ErrImagePull", "message": str(error)}}
             self._worker.say("Failed", message, "Warning")
             self._worker.say("Failed", "Error: ErrImagePull", "Warning")
             return False
-        self.is_pulled = True
         self._worker.say("Pulled", f'Successfully pulled image "{image}"')
         return True
 
@@ -256,6 +256,13 @@ class Container:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+
+
+def repository_of(image: str) -> str:
+    """The name without tag and digest."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def _duration(seconds: float) -> str:

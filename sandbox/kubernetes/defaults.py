@@ -17,6 +17,7 @@ from .resources import (
     DAEMON_SETS,
     DEPLOYMENT_CONFIGS,
     DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
     INGRESSES,
     NAMESPACES,
     NETWORK_POLICIES,
@@ -211,4 +212,9 @@ def initial_status(resource: Resource) -> dict | None:
         return {"phase": "Pending", "qosClass": "BestEffort"}
     if resource == DEPLOYMENTS:
         return {}
+    if resource == DEPLOYMENT_CONFIGS:
+        names = ("latestVersion", "observedGeneration", "replicas", "updatedReplicas", "availableReplicas")
+        return dict.fromkeys((*names, "unavailableReplicas"), 0)
+    if resource == DISRUPTION_BUDGETS:
+        return dict.fromkeys(("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"), 0)
     return None

@@ -93,6 +93,12 @@ class PodWorker:
                 container.kill()
             self.is_over = True
 
+    def freeze(self, frozen: bool) -> None:
+        """Stop or continue its processes; what is reported next is what is true then."""
+        self._reported = None
+        for container in self.containers:
+            container.freeze(frozen)
+
     @property
     def _is_cut_off(self) -> bool:
         return self._kubelet.region in self.world.cut_regions or self.node in self._kubelet.silent

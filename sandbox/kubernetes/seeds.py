@@ -10,14 +10,17 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import elbv2, route53
+from .. import builds, ecr, elbv2, route53
 from .controllers.balancers import HEALTH_PATH
 from .resources import (
+    AUTOSCALERS,
+    DAEMON_SETS,
     DEPLOYMENTS,
     NAMESPACES,
     NODES,
     SECRETS,
     SERVICES,
+    STATEFUL_SETS,
     Resource,
 )
 from .store import now
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
     from ..world import World
     from .cluster import Cluster
 
+REGION = "us-east-1"
 CONTEXT = "sandbox"
 NAMESPACE = "shop"
-NAME = "api"
+NAME, SESSIONS, AGENT = "api", "sessions", "agent"  # a Deployment, a StatefulSet, a DaemonSet
 REPLICAS = 2
-IMAGE = "registry.regami.test/regami-api"
 MANAGER = "kubectl-create"
 NODE_NAMES = ("ip-10-0-1-10.ec2.internal", "ip-10-0-2-20.ec2.internal")
 
@@ -66,13 +69,21 @@ def fill(world: World, cluster: Cluster) -> None:
         create(NAMESPACES, {"metadata": {"name": name}})
     create(SECRETS, _secret(world))
     service = create(SERVICES, _service())
-    # The history: version 1 was rolled out, then version 2 took its place. It grows last, so that no pod has to start.
-    deployment = create(DEPLOYMENTS, _deployment("v1"))
-    cluster.deployments.sync()
-    cluster.store.change(DEPLOYMENTS, deployment, lambda it: _release(it, "v2"))
-    cluster.deployments.sync()
-    cluster.store.change(DEPLOYMENTS, deployment, lambda it: it["spec"].update(replicas=REPLICAS))
-    cluster.deployments.sync()
+    create(SERVICES, _headless(SESSIONS))
+    made = {
+        DEPLOYMENTS: create(DEPLOYMENTS, _deployment("v1")),
+        STATEFUL_SETS: create(STATEFUL_SETS, _stateful_set("v1")),
+        DAEMON_SETS: create(DAEMON_SETS, _daemon_set("v1")),
+    }
+    cluster.control()
+    # The history: version 1 was rolled out, then version 2 took its place. They grow last, so that no pod has to start.
+    for resource, item in made.items():
+        cluster.store.change(resource, item, lambda it: release(it, ecr.uri(REGION, "v2")))
+    cluster.control()
+    for resource, replicas in ((DEPLOYMENTS, REPLICAS), (STATEFUL_SETS, 1)):
+        cluster.store.change(resource, made[resource], lambda it, size=replicas: it["spec"].update(replicas=size))
+    create(AUTOSCALERS, _autoscaler())
+    cluster.control()
     balancer = cluster.balancers.provide(service)
     facts = {"alb_dns_name": balancer.dns_name, "alb_zone_id": balancer.zone_id}
     public = f"{NAMESPACE}.{route53.ZONE}"
@@ -84,9 +95,12 @@ def fill(world: World, cluster: Cluster) -> None:
         "api_url": f"https://{cluster.address}",
         "namespace": NAMESPACE,
         "deployment": NAME,
+        "stateful_set": SESSIONS,
+        "daemon_set": AGENT,
+        "autoscaler": NAME,
         "service": NAME,
         "container": NAME,
-        "image": IMAGE,
+        "image": ecr.uri(REGION, "").rstrip(":"),
         "load_balancer_arn": balancer.arn,
         "target_group_arn": balancer.group_arn,
         "alb_dns_name": balancer.dns_name,
@@ -164,32 +178,55 @@ def _deployment(version: str) -> dict:
         },
         "spec": {
             "replicas": 0,
-            "selector": {"matchLabels": {"app": NAME}},
             # A pod counts once the balancer has had the time to see it.
             "minReadySeconds": 1,
             "progressDeadlineSeconds": 30,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {
-                "metadata": {"labels": {"app": NAME}},
-                "spec": {"containers": [_container(version)], "terminationGracePeriodSeconds": 10},
-            },
+            **_selecting(NAME, version),
         },
     }
 
 
-def _release(deployment: dict, version: str) -> None:
-    deployment["metadata"]["annotations"]["kubernetes.io/change-cause"] = f"release {version}"
-    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = f"{IMAGE}:{version}"
+def release(workload: dict, image: str) -> None:
+    """Ship an image, in place, as a pipeline does: with a word about it."""
+    annotations = workload["metadata"].setdefault("annotations", {})
+    annotations["kubernetes.io/change-cause"] = f"release {builds.tag_of(image)}"
+    workload["spec"]["template"]["spec"]["containers"][0]["image"] = image
 
 
-def _container(version: str) -> dict[str, Any]:
+def _headless(name: str) -> dict:
+    ports = [{"name": "http", "port": elbv2.APP_PORT}]
+    return {"metadata": {"name": name}, "spec": {"clusterIP": "None", "selector": {"app": name}, "ports": ports}}
+
+
+def _stateful_set(version: str) -> dict:
+    spec = {"serviceName": SESSIONS, "replicas": 0}
+    return {"metadata": {"name": SESSIONS}, "spec": {**_selecting(SESSIONS, version), **spec}}
+
+
+def _daemon_set(version: str) -> dict:
+    return {"metadata": {"name": AGENT}, "spec": _selecting(AGENT, version)}
+
+
+def _selecting(name: str, version: str) -> dict:
+    pod = {"containers": [_container(name, version)], "terminationGracePeriodSeconds": 10}
+    template = {"metadata": {"labels": {"app": name}}, "spec": pod}
+    return {"selector": {"matchLabels": {"app": name}}, "template": template}
+
+
+def _autoscaler() -> dict:
+    target = {"apiVersion": DEPLOYMENTS.group_version, "kind": DEPLOYMENTS.kind, "name": NAME}
+    return {"metadata": {"name": NAME}, "spec": {"scaleTargetRef": target, "minReplicas": REPLICAS, "maxReplicas": 10}}
+
+
+def _container(name: str, version: str) -> dict[str, Any]:
     def secret(key: str) -> dict:
         return {"secretKeyRef": {"name": "database", "key": key}}
 
     health = {"httpGet": {"path": "/health", "port": "http"}}
     return {
-        "name": NAME,
-        "image": f"{IMAGE}:{version}",
+        "name": name,
+        "image": ecr.uri(REGION, version),
         "ports": [{"name": "http", "containerPort": elbv2.APP_PORT}],
         "env": [
             {"name": "DATABASE_URL", "valueFrom": secret("url")},

@@ -11,9 +11,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ..defaults import TEMPLATE_GENERATION
 from ..names import template_hash
-from ..resources import CONTROLLER_REVISIONS, DAEMON_SETS, Resource
+from ..resources import CONTROLLER_REVISIONS, Resource
 from ..store import Store, owner_reference
 
 # The label of a revision that holds its hash.
@@ -45,9 +44,8 @@ def newest(store: Store, resource: Resource, owner: dict) -> dict:
         },
         "ownerReferences": [owner_reference(resource.group_version, resource.kind, owner)],
     }
-    if resource == DAEMON_SETS:
-        given = owner["metadata"].get("annotations") or {}
-        metadata["annotations"] = {key: given[key] for key in given if key == TEMPLATE_GENERATION}
+    if annotations := owner["metadata"].get("annotations"):
+        metadata["annotations"] = annotations
     return store.create(CONTROLLER_REVISIONS, {"metadata": metadata, "data": data, "revision": number})
 
 
