@@ -65,15 +65,7 @@ def _count(service: Any, own: list[Task]) -> None:
         deployment.desired_count = service.desired_count if primary else sum(task.is_active for task in mine)
     service.running_count = sum(each.running_count for each in service.deployments)
     service.pending_count = sum(each.pending_count for each in service.deployments)
-    service.current_service_revisions = [
-        {
-            "arn": each.revision.arn,
-            "requestedTaskCount": each.desired_count,
-            "runningTaskCount": each.running_count,
-            "pendingTaskCount": each.pending_count,
-        }
-        for each in service.deployments
-    ]
+    service.current_service_revisions = [each.summary() for each in service.deployments]
 
 
 def _conclude(service: Any, own: list[Task]) -> None:
