@@ -179,7 +179,7 @@ class World:
         for mine, everybodys in names.items():
             text = text.replace(mine, everybodys)
         made_up = (
-            r"(?<=database-password-)\w{6}|(?<=-retired-)\d{14}|(?<=/)[0-9a-f]{16}\b"
+            r"(?<=database-password-)\w{6}|(?<=-retired-)\d{14}|(?<=/)[0-9a-f]{16}\b|(?<=k8s-shop-api-)[0-9a-f]{8}"
             r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
         )
         return re.sub(made_up, "", text)
