@@ -141,11 +141,16 @@ def _number(priority):
     return int(priority) if priority.isdigit() else 0
 
 
+def load_balancer_of(aws, target_group, region):
+    """ARN of the load balancer in front of a target group, None where there is none (a group is of one at most)."""
+    groups = aws.read("elbv2", "describe_target_groups", region=region, TargetGroupArns=[target_group])["TargetGroups"]
+    return next((arn for group in groups for arn in group.get("LoadBalancerArns", [])), None)
+
+
 def load_balancer_name(aws, arn, region):
     """DNS name of the load balancer in front of a target group, None where there is none."""
-    groups = aws.read("elbv2", "describe_target_groups", region=region, TargetGroupArns=[arn])["TargetGroups"]
-    balancers = groups[0].get("LoadBalancerArns") if groups else None
-    if not balancers:
+    balancer = load_balancer_of(aws, arn, region)
+    if balancer is None:
         return None
-    found = aws.read("elbv2", "describe_load_balancers", region=region, LoadBalancerArns=balancers[:1])
+    found = aws.read("elbv2", "describe_load_balancers", region=region, LoadBalancerArns=[balancer])
     return found["LoadBalancers"][0]["DNSName"]

@@ -10,13 +10,51 @@ import json
 import operator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
+from . import dns
 from .aws import code_of, explain
 from .errors import Stop
 from .masking import masked, snippet
 from .web import request
 
 LOG_PATTERN = "?ERROR ?Exception"
+
+CHECK_ARGUMENTS = dict(
+    checks=dict(
+        type="list",
+        elements="dict",
+        default=[],
+        options=dict(
+            name=dict(type="str", required=True),
+            url=dict(type="str", required=True),
+            method=dict(
+                type="str", choices=["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"], default="GET"
+            ),
+            headers=dict(type="dict", no_log=True),
+            json=dict(type="dict"),
+            secret_json=dict(type="dict", no_log=True),
+            body=dict(type="str"),
+            expect_status=dict(type="list", elements="int", default=[200]),
+            expect_json=dict(type="dict"),
+            expect_above=dict(type="dict"),
+            expect_below=dict(type="dict"),
+            within=dict(type="float", default=5),
+            attempts=dict(type="int"),
+        ),
+        mutually_exclusive=[("body", "json"), ("body", "secret_json")],
+    ),
+    dns_servers=dict(type="list", elements="str", default=[]),
+)
+
+
+def refuse_malformed(checks, dns_servers):
+    """Stop at a URL or a server that cannot be asked: that is a mistake in the inventory, and no outage."""
+    for server in dns_servers:
+        dns.parse_server(server)
+    for check in checks:
+        if urlsplit(check["url"]).scheme not in ("http", "https") or not urlsplit(check["url"]).hostname:
+            raise Stop(f"check {check['name']}: {masked(check['url'])} is no URL with http or https")
 
 
 def fault(check, seen):

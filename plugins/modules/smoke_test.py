@@ -19,61 +19,6 @@ description:
     authorities to trust.
   - Needs no AWS credentials without O(log_groups).
 options:
-  checks:
-    description: What to ask.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the check, for people.
-        type: str
-        required: true
-      url:
-        description: URL to ask, with V(http) or V(https).
-        type: str
-        required: true
-      method:
-        description: Method of the request.
-        type: str
-        choices: [GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE]
-        default: GET
-      headers:
-        description: Headers to send. Their values are hidden wherever they occur in the result.
-        type: dict
-      json:
-        description: Body to send as JSON. Give secrets in O(checks[].secret_json).
-        type: dict
-      secret_json:
-        description:
-          - Fields to add to O(checks[].json), for example a password. Their values are hidden wherever they occur in the
-            result, so give nothing short or common here.
-        type: dict
-      body:
-        description: Body to send as it is, instead of O(checks[].json).
-        type: str
-      expect_status:
-        description: Status codes that pass.
-        type: list
-        elements: int
-        default: [200]
-      expect_json:
-        description: What the answer must hold as JSON. It may hold more, at any depth; lists must be equal.
-        type: dict
-      expect_above:
-        description:
-          - Numbers that the answer must exceed, nested as the answer is. A C(score) of V(80) here fails at 80 and passes at 81.
-        type: dict
-      expect_below:
-        description: Numbers that the answer must stay below, likewise.
-        type: dict
-      within:
-        description: Seconds that one answer may take, resolving the name and reading the answer included.
-        type: float
-        default: 5
-      attempts:
-        description: How often this check is sent at most. Default is as often as O(retry_for) allows.
-        type: int
   performance:
     description:
       - Requests from several users at once, and what is allowed of latencies and errors. Each user keeps its connection and
@@ -132,13 +77,6 @@ options:
     description: How often each check must pass in a row, within O(retry_for).
     type: int
     default: 1
-  dns_servers:
-    description:
-      - DNS servers to ask for the hosts of the URLs, as V(host) or V(host:port), so that a name that has just moved is
-        not taken from a cache. Default is the resolver of the machine.
-    type: list
-    elements: str
-    default: []
   log_groups:
     description: CloudWatch log groups whose lines with C(ERROR) or C(Exception) are counted after the checks.
     type: list
@@ -165,6 +103,7 @@ options:
     type: int
     default: 0
 extends_documentation_fragment:
+  - sre.runbooks.checks
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -296,7 +235,6 @@ waited_seconds:
 """
 
 import time
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import missing_required_lib
 
@@ -308,29 +246,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 
 SERVICES = ("logs",)
 ARGUMENTS = dict(
-    checks=dict(
-        type="list",
-        elements="dict",
-        default=[],
-        options=dict(
-            name=dict(type="str", required=True),
-            url=dict(type="str", required=True),
-            method=dict(
-                type="str", choices=["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"], default="GET"
-            ),
-            headers=dict(type="dict", no_log=True),
-            json=dict(type="dict"),
-            secret_json=dict(type="dict", no_log=True),
-            body=dict(type="str"),
-            expect_status=dict(type="list", elements="int", default=[200]),
-            expect_json=dict(type="dict"),
-            expect_above=dict(type="dict"),
-            expect_below=dict(type="dict"),
-            within=dict(type="float", default=5),
-            attempts=dict(type="int"),
-        ),
-        mutually_exclusive=[("body", "json"), ("body", "secret_json")],
-    ),
+    smoke.CHECK_ARGUMENTS,
     performance=dict(
         type="list",
         elements="dict",
@@ -351,7 +267,6 @@ ARGUMENTS = dict(
     ),
     retry_for=dict(type="int", default=30),
     passes=dict(type="int", default=1, no_log=False),
-    dns_servers=dict(type="list", elements="str", default=[]),
     log_groups=dict(
         type="list",
         elements="dict",
@@ -382,11 +297,7 @@ class SmokeTest(Verb):
 
     def observe(self):
         since = smoke.parse_time(self.params["since"]) if self.params["since"] else None
-        for server in self.params["dns_servers"]:
-            dns.parse_server(server)
-        for check in self.params["checks"] + self.params["performance"]:
-            if urlsplit(check["url"]).scheme not in ("http", "https") or not urlsplit(check["url"]).hostname:
-                raise Stop(f"check {check['name']}: {masked(check['url'])} is no URL with http or https")
+        smoke.refuse_malformed(self.params["checks"] + self.params["performance"], self.params["dns_servers"])
         for test in self.params["performance"]:
             if test["concurrency"] < 1 or test["duration"] < 1:
                 raise Stop(f"performance test {test['name']}: concurrency and duration begin at 1")

@@ -148,13 +148,19 @@ class Region:
         return {"taskDefinition": self.revisions[number]}
 
     def update_service(
-        self, cluster: str, service: str, taskDefinition: str | None = None, desiredCount: int | None = None
+        self,
+        cluster: str,
+        service: str,
+        taskDefinition: str | None = None,
+        desiredCount: int | None = None,
+        forceNewDeployment: bool = False,
     ) -> dict[str, Any]:
         if desiredCount is not None:
             self.service["desiredCount"] = desiredCount
         if taskDefinition is not None:
             self.service["taskDefinition"] = taskDefinition
-            number = int(taskDefinition.rpartition(":")[2])
+        if taskDefinition is not None or forceNewDeployment:
+            number = int(self.service["taskDefinition"].rpartition(":")[2])
             state = "IN_PROGRESS" if self.service["desiredCount"] else "COMPLETED"
             self.service["deployments"] = [deployment(2, number, rolloutState=state)]
         return {"service": self.service}

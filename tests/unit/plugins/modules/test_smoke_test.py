@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from ansible.module_utils import basic
@@ -60,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
     def sleep(seconds: float) -> None:
         clock[0] += seconds
 
-    monkeypatch.setattr(waiting.wait_until, "__defaults__", (None, None, str, lambda: clock[0], sleep))
+    monkeypatch.setattr(waiting, "wait_until", partial(waiting.wait_until, clock=lambda: clock[0], sleep=sleep))
     monkeypatch.setattr(smoke_test.time, "time", lambda: clock[0])
 
     def go(check: bool = False, **arguments: object) -> dict:
