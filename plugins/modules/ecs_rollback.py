@@ -111,7 +111,7 @@ EXAMPLES = r"""
     cluster: regami-cluster
     service: regami-service
     region: us-east-1
-    task_definition: regami-api:39
+    task_definition: regami-api:1
     wait_timeout: 900
 
 - name: Not across a migration that the old code cannot live with

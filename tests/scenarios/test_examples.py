@@ -26,6 +26,9 @@ REFUSED = {
     # Nothing was deployed since the only snapshot was taken.
     "Back to the last other snapshot": "none of the 1 snapshots",
     "Back to a snapshot that a person knows to be good, by a recovery plan if need be": "has no snapshot 20240112_143000",
+    # The release before it was taken back for good.
+    "Back to the revision that was good": "regami-api:2 was deregistered",
+    "Not across a migration that the old code cannot live with": "regami-api:2 was deregistered",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",

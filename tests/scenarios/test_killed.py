@@ -4,35 +4,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import pytest
+from killing import Point, answered, killed_at, planned, said
 from runbook import Result, Running
 from world import EAST, REPLICA, WEST, Switchover, World
-
-Reached = Callable[[Running, World], bool]
-
-
-def said(text: str) -> Reached:
-    """The run has told its watcher so; what it tells of is about to begin."""
-    return lambda run, _world: any(text in event.get("line", "") for event in run.timeline)
-
-
-def planned(step: str) -> Reached:
-    return lambda run, _world: any(event["event"] == "preflight" and event["step"] == step for event in run.timeline)
-
-
-def answered(action: str, region: str, times: int = 1) -> Reached:
-    """AWS has applied the call, and at most its answer was on the way."""
-
-    def reached(run: Running, _world: World) -> bool:
-        return [call["status"] for call in run.calls if (call["action"], call["region"]) == (action, region)].count(
-            200
-        ) >= times
-
-    return reached
 
 
 def promoted_unnoticed(_run: Running, world: World) -> bool:
@@ -41,19 +16,6 @@ def promoted_unnoticed(_run: Running, world: World) -> bool:
         row["name"] == REPLICA and row["state"] == "available" and "primary" in row["detail"]
         for row in world.sandbox.status()["rows"]
     )
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where the run is killed. `stuck` is a call (service, action, region) that gets nowhere from the moment `stuck_after`
-    on, so that the run is killed before it is applied, however fast the machine.
-    """
-
-    name: str
-    reached: Reached
-    stuck: tuple[str, str, str] | None = None
-    stuck_after: Reached | None = None
-    replay_paused: bool = False
 
 
 ROLL_OUT, COUNT = "roll regami-service-secondary out", "set the desired count of regami-service-secondary"
@@ -65,7 +27,7 @@ POINTS = (
         ("ecs", "UpdateService", EAST),
     ),
     Point("primary fenced, not noted", answered("DescribeDBInstances", EAST, 3), ("rds", "AddTagsToResource", EAST)),
-    Point("replica replays the rest", said("replays what is left"), replay_paused=True),
+    Point("replica replays the rest", said("replays what is left"), fault="replica-lag"),
     Point("replica marked, not promoted", said("promote regami-db-replica"), ("rds", "PromoteReadReplica", WEST)),
     Point("promotion accepted", answered("PromoteReadReplica", WEST)),
     Point("promoted, still read-only", promoted_unnoticed),
@@ -94,30 +56,6 @@ AGAIN_AND_AGAIN = (
     Point("standby starts", said("regami-service-secondary serves with 2 tasks: ")),
     Point("resolvers forget", said("INSYNC")),
 )
-
-
-def hold(world: World, service: str, action: str, region: str) -> None:
-    """The next such call takes three seconds to be dropped unapplied."""
-    for kind in ("latency", "reset"):
-        world.sandbox.fault("api", service=service, action=action, kind=kind, region=region, count=1, seconds=3)
-
-
-def killed_at(world: World, point: Point) -> Result:
-    if point.replay_paused:
-        world.sandbox.fault("replica-lag")
-    run = world.runbook.start()
-    if point.stuck:
-        if point.stuck_after:
-            run.until(lambda run: point.stuck_after(run, world))
-        hold(world, *point.stuck)
-    run.until(lambda run: point.reached(run, world))
-    killed = run.kill()
-    world.sandbox.heal()
-    assert killed.returncode == -signal.SIGKILL
-    # It has left its part.
-    assert killed.timeline[0]["event"] == "run_started" and killed.timeline[-1]["event"] != "run_ended"
-    assert not (killed.folder / "report.json").exists()
-    return killed
 
 
 def assert_ends_well(world: World, uninterrupted: Switchover, killed: Result) -> None:
