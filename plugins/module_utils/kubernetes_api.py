@@ -284,7 +284,8 @@ def _configuration(params):
         )
     for name, value in given.items():
         if name == "api_key":
-            found.api_key = {"authorization": f"Bearer {value}"}
+            # Or a refresh of the kubeconfig's user would take its place.
+            found.api_key, found.refresh_api_key_hook = {"authorization": f"Bearer {value}"}, None
         elif name == "proxy_headers":
             found.proxy_headers = urllib3.util.make_headers(**{key: each for key, each in value.items() if each})
         elif name not in ("kubeconfig", "context", "persist_config"):

@@ -174,18 +174,26 @@ def restarts_of_one(one, other):
     return same(_without(one, annotations=(RESTARTED_AT,)), _without(other, annotations=(RESTARTED_AT,)))
 
 
-def left_before(workload, revisions):
-    """The revision that the workload has gone back from, where it runs a returned one; else None.
-
-    Either an undo of this collection wrote it down, or a later template was created before the present one came back:
-    ReplicaSets and ControllerRevisions of equal templates are used again, under a new number.
-    """
-    now, mark = current(workload, revisions), _mark(workload)
-    by_name = {each.name: each for each in revisions}
+def left_by_us(workload, revisions):
+    """The revision that an undo of this collection has left, where the workload still runs what it went to; else None."""
+    mark, by_name = _mark(workload), {each.name: each for each in revisions}
     if mark and mark["to"] in by_name and same(by_name[mark["to"]].template, workload["spec"]["template"]):
         return by_name.get(mark["from"])
-    later = [each for each in revisions if now is not None and each.created > now.created]
-    return later[0] if later else None
+    return None
+
+
+def came_between(workload, revisions):
+    """A revision that was rolled out after the present one had been before: somebody went back from it, or has shipped the
+    present one again. Which of them nothing tells, but for a mark: what an undo left and is here again was shipped again.
+
+    ReplicaSets and ControllerRevisions of equal templates are used again, under a new number, and keep the time of their
+    creation.
+    """
+    now, mark = current(workload, revisions), _mark(workload)
+    if now is None or (mark and mark["from"] == now.name):
+        return None
+    former = max(now.numbers[1:], default=now.number)
+    return next((each for each in revisions if each.created > now.created or former < each.number < now.number), None)
 
 
 def target(workload, revisions, wanted=None, failed=None):

@@ -26,7 +26,8 @@ def plan(observed, wanted):
     """The steps of one action.
 
     Args:
-        observed: {workload, revisions, pods, autoscaler, failed, overtaken_by, stamp, version} of `K8sRollout.observe`.
+        observed: {workload, revisions, pods, autoscaler, failed, reconcilers, sent, overtaken_by, stamp, version} of
+            `K8sRollout.observe`.
         wanted: the parameters.
 
     Raises:
@@ -65,7 +66,9 @@ def is_change(steps):
 def _undo(observed, wanted, kind):
     workload, revisions = observed["workload"], observed["revisions"]
     name, now = workload["metadata"]["name"], history.current(workload, revisions)
-    progress, left = kind.progress(workload, now), history.left_before(workload, revisions)
+    progress, left = kind.progress(workload, now), history.left_by_us(workload, revisions)
+    if observed["sent"]:
+        return _finish(observed, kind, now)
     if wanted["to_revision"] is None and left is not None:
         why = _failure(observed, progress)
         if why:
@@ -75,6 +78,12 @@ def _undo(observed, wanted, kind):
             )
         note = f"{name} already went back from {left.shown()}: give to_revision to go elsewhere"
         return _noted(_finish(observed, kind, now), note)
+    between = history.came_between(workload, revisions)
+    if wanted["to_revision"] is None and between is not None:
+        raise Refusal(
+            f"{name} runs {now.shown()}, which it had before {between.shown()}, too: somebody went back, or shipped it "
+            f"again: give to_revision ({now.number} stays, {between.number} leaves it)"
+        )
     target, notes = history.target(workload, revisions, wanted["to_revision"], observed["failed"])
     if history.same(target.template, workload["spec"]["template"]):
         return _finish(observed, kind, target)
@@ -120,7 +129,7 @@ def _restart(observed, wanted, kind):
     progress = kind.progress(workload, now)
     stamps = (workload["spec"]["template"]["metadata"].get("annotations") or {}).get(history.RESTARTED_AT)
     version = workload["status"].get("latestVersion")
-    mine = stamps == observed["stamp"] if kind.name != "DeploymentConfig" else version != observed["version"]
+    mine = version != observed["version"] if kind.name == "DeploymentConfig" else observed["sent"]
     if mine or (stamps and not progress.done and not _failure(observed, progress)):
         made = _finish(observed, kind, now)
         return made if mine else _noted(made, f"the restart of {stamps} is not over yet: no other is begun")

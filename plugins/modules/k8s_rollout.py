@@ -245,11 +245,13 @@ class K8sRollout(Verb):
         template = workload["spec"]["template"]
         if not self.templates:
             self.templates, self.version = [template], workload["status"].get("latestVersion")
-        mine = any(history.same(template, each) for each in self.templates)
+        sent = any(history.same(template, each) for each in self.templates[1:])
+        known = sent or history.same(template, self.templates[0])
         return dict(
             seen,
             **together(autoscaler=self._autoscaler, failed=lambda: self._failed(seen)),
-            overtaken_by=None if mine else ", ".join(history.images(template)),
+            sent=sent,
+            overtaken_by=None if known else ", ".join(history.images(template)),
             stamp=self.stamp,
             version=self.version,
             reconcilers=workloads.reconcilers(workload),

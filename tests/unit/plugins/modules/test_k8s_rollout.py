@@ -109,9 +109,26 @@ def test_the_second_run_finds_it_done(rollout, to_revision):
 
 
 def test_a_rollback_by_kubectl_is_not_taken_back(rollout):
-    result = rollout(Namespace("undone"))
-    assert not result["changed"]
-    assert result["notes"] == ["web already went back from revision 3 (shop/web:bad): give to_revision to go elsewhere"]
+    namespace = Namespace("undone")
+    assert rollout(namespace)["msg"] == (
+        "web runs revision 4 (shop/web:v2), which it had before revision 3 (shop/web:bad), too: somebody went back, or "
+        "shipped it again: give to_revision (4 stays, 3 leaves it)"
+    )
+    assert not rollout(namespace, to_revision=4)["changed"] and namespace.changes == []
+
+
+def test_the_build_that_was_left_is_left_again_when_the_pipeline_ships_it_again(rollout):
+    namespace = bad()
+    rollout(namespace)
+    annotations = namespace.workload["metadata"]["annotations"]
+    namespace.enter("bad")
+    namespace.workload["metadata"]["annotations"] = annotations
+    again = next(each for each in namespace.revisions if each["metadata"]["name"] == BAD)["metadata"]["annotations"]
+    again |= {"deployment.kubernetes.io/revision": "5", "deployment.kubernetes.io/revision-history": "3"}
+    back = next(each for each in namespace.revisions if each["metadata"]["name"] == V2)["metadata"]["annotations"]
+    back |= {"deployment.kubernetes.io/revision": "4", "deployment.kubernetes.io/revision-history": "2"}
+    result = rollout(namespace, check=True)
+    assert result["steps"][0]["after"] == "revision 4 (shop/web:v2)"
 
 
 def test_the_kinds_with_controller_revisions_know_the_number_that_they_forgot(rollout):
@@ -165,6 +182,7 @@ def test_a_revision_that_never_had_all_its_pods_is_passed_over(rollout):
     namespace.workload["spec"]["template"]["spec"]["containers"][0]["image"] = "shop/web:v5"
     newest = next(each for each in namespace.revisions if each["metadata"]["name"] == V2)
     newest["spec"]["template"]["spec"]["containers"][0]["image"] = "shop/web:v5"
+    del newest["metadata"]["annotations"]["deployment.kubernetes.io/revision-history"]
     result = rollout(namespace, check=True)
     assert result["steps"][0]["what"] == "send web back to revision 1 (shop/web:v1)"
     assert result["notes"] == ["revision 3 is passed over: it never had more than 1 of 3 pods"]
