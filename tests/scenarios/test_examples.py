@@ -20,9 +20,7 @@ REFUSED = {
     "Host and port are two variables of one container": "DB_HOST",
     "Point a simple alias at another load balancer": "admin.regami.test",
     "Protect the promoted database again": "is itself a replica",
-    "Back to the last revision that was available": "no cluster to talk to",
-    "Back to a revision of the list": "no cluster to talk to",
-    "As a last resort, to 0 and back": "no cluster to talk to",
+    "As a last resort, to 0 and back": "there is no StatefulSet alchemorsel-worker",
     # Nothing was deployed since the only snapshot was taken.
     "Back to the last other snapshot": "none of the 1 snapshots",
     "Back to a snapshot that a person knows to be good, by a recovery plan if need be": "has no snapshot 20240112_143000",
@@ -72,6 +70,10 @@ def fitted(task: dict, state: dict) -> dict:
         arguments["dns_servers"] = [state["dns"]]
     if "login_user" in arguments:
         arguments["sslmode"] = "prefer"
+    if "namespace" in arguments:
+        known = state["kubernetes"]
+        arguments |= {key: known[key] for key in ("kubeconfig", "context", "namespace")}
+        arguments["name"] = arguments["name"].replace("alchemorsel-api", known["deployment"])
     return task
 
 

@@ -1,0 +1,196 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""k8s_rollout against an API server with controllers and pods: the sandbox's, or a real one (kube.py says how)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+from kube import REAL, SECRET, Namespace, images
+from world import wait_until
+
+from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_api as api
+
+UNPULLABLE = ("ErrImagePull", "ImagePullBackOff")
+only_simulated = pytest.mark.skipif(REAL in os.environ, reason="needs failures of the API that can be ordered")
+
+
+@pytest.fixture(scope="module")
+def space(request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    if REAL in os.environ:
+        namespace = Namespace(os.environ[REAL])
+    else:
+        known = request.getfixturevalue("sandbox").state["kubernetes"]
+        namespace = Namespace(known["kubeconfig"], known["context"])
+    namespace.begin()
+    yield namespace
+    namespace.end()
+
+
+def shipped(space: Namespace, name: str, *shipments: str, **given: object) -> str:
+    """A workload with this history; each of its images but the last one has served."""
+    resource = f"{given.get('kind', 'Deployment').lower()}s"
+    space.deploy(name, shipments[0], **given)
+    for before, image in itertools.pairwise(shipments):
+        space.until_serving(name, before)
+        space.ship(name, image, resource)
+    return name
+
+
+def test_an_image_that_cannot_be_pulled(space: Namespace) -> None:
+    web = shipped(space, "unpullable", "v1", "v2", "missing", replicas=2)
+    space.until_waiting(web, *UNPULLABLE)
+    before = space.get(web)
+    planned = space.verb(web, "undo", check=True)
+    assert space.get(web)["spec"] == before["spec"]
+    watched = space.verb(web, "status")
+    assert watched["failed"] and "container app: " in watched["msg"] and "ImagePull" in watched["msg"]
+
+    result = space.verb(web, "undo")
+    assert not result["failed"], result["msg"]
+    assert space.serves(web, "v2") and space.get(web)["metadata"]["annotations"]["team"] == "shop"
+    assert [step["what"] for step in result["steps"]] == [step["what"] for step in planned["steps"]]
+    assert result["after"] == planned["after"]
+    assert SECRET not in json.dumps([planned, watched, result])
+
+    again = space.verb(web, "undo")
+    assert (again["failed"], again["changed"]) == (False, False) and space.image(web) == "v2"
+    # Played backwards, and on to where it began.
+    back = result["undo"][0]["arguments"]
+    ended = space.verb(web, back["action"], to_revision=back["to_revision"])
+    assert ended["failed"] and space.image(web) == "missing"
+    assert not space.verb(web, "undo", to_revision=1)["failed"] and space.serves(web, "v1")
+
+
+def test_a_target_that_is_bad_itself(space: Namespace) -> None:
+    # Longer than it takes to crash, or its pods would count as available before they do.
+    web = space.deploy("crashing", "crashing", minReadySeconds=4)
+    space.until_waiting(web, "CrashLoopBackOff")
+    space.ship(web, "v1")
+    space.until_serving(web, "v1")
+    missing = space.verb(web, "undo", to_revision=7)
+    assert f"{web} has no revision 7: there are: revision 2 ({images()['v1']}), revision 1" in missing["msg"]
+
+    result = space.verb(web, "undo", to_revision=1)
+    assert result["failed"] and result["waited_seconds"] < 30
+    assert f"({images()['crashing']}) (1 of 1 pods serve, of any revision) does not start: pod {web}-" in result["msg"]
+    assert "container app: CrashLoopBackOff: exit code" in result["msg"]
+    assert result["undo"][0]["arguments"]["to_revision"] == 2
+    assert not space.verb(web, "undo", to_revision=2)["failed"] and space.serves(web, "v1")
+
+
+def test_a_stateful_set_that_is_blocked(space: Namespace) -> None:
+    """Its controller waits for the bad pod to become ready before it replaces it: kubectl would wait for ever."""
+    store = shipped(space, "store", "v1", "missing", kind="StatefulSet")
+    space.until_waiting(store, *UNPULLABLE)
+    result = space.verb(store, "undo", kind="StatefulSet")
+    assert not result["failed"], result["msg"]
+    assert [step["do"] for step in result["steps"]] == ["roll_back", "unblock", "settle"]
+    assert space.serves(store, "v1")
+    again = space.verb(store, "undo", kind="StatefulSet", to_revision=1)
+    assert (again["failed"], again["changed"]) == (False, False)
+
+
+def test_a_daemon_set(space: Namespace) -> None:
+    agent = shipped(space, "agent", "v1", "missing", kind="DaemonSet")
+    space.until_waiting(agent, *UNPULLABLE)
+    result = space.verb(agent, "undo", kind="DaemonSet")
+    assert not result["failed"], result["msg"]
+    assert space.serves(agent, "v1")
+    assert not space.verb(agent, "undo", kind="DaemonSet")["changed"]
+    assert "restart it instead" in space.verb(agent, "recreate", kind="DaemonSet")["msg"]
+
+
+def test_restart_pause_recreate(space: Namespace) -> None:
+    web = space.deploy("cycled", "v1", replicas=2)
+    space.until_serving(web, "v1")
+    first = {pod["metadata"]["uid"] for pod in space.pods(web)}
+    assert space.verb(web, "restart")["changed"]
+    second = {pod["metadata"]["uid"] for pod in space.pods(web)}
+    assert not first & second and len(second) == 2
+    # The restart is a revision of the same template: there is nothing to go back to.
+    assert "no earlier revision with another template" in space.verb(web, "undo")["msg"]
+
+    assert space.verb(web, "pause")["changed"] and space.get(web)["spec"]["paused"] is True
+    space.ship(web, "v2")
+    assert "resume it first" in space.verb(web, "undo")["msg"]
+    resumed = space.verb(web, "resume")
+    assert resumed["changed"] and not resumed["failed"] and space.serves(web, "v2")
+
+    emptied = space.verb(web, "recreate")
+    assert not emptied["failed"], emptied["msg"]
+    third = {pod["metadata"]["uid"] for pod in space.pods(web)}
+    assert not second & third and len(third) == 2
+    assert "sre.runbooks/replicas" not in space.get(web)["metadata"]["annotations"]
+
+
+def test_recreate_goes_on_where_a_run_was_killed(space: Namespace) -> None:
+    web = space.deploy("killed", "v1", replicas=2)
+    space.until_serving(web, "v1")
+    space.patch(web, {"metadata": {"annotations": {"sre.runbooks/replicas": "2"}}, "spec": {"replicas": 0}})
+    result = space.verb(web, "recreate")
+    assert not result["failed"], result["msg"]
+    assert space.get(web)["spec"]["replicas"] == 2 and len(space.pods(web)) == 2
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_somebody_else_acts_between_look_and_change(
+    space: Namespace, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    """Another run's undo is the same; a build that somebody ships is not overwritten."""
+    web = shipped(space, f"raced-{'same' if ours else 'other'}", "v1", "missing")
+    space.until_waiting(web, *UNPULLABLE)
+    change, raced = api.Cluster.change, []
+
+    def late(self: api.Cluster, *args: object, **query: object) -> object:
+        if not raced:
+            raced.append(True)
+            space.ship(web, "v1" if ours else "v2")
+        return change(self, *args, **query)
+
+    monkeypatch.setattr(api.Cluster, "change", late)
+    result = space.verb(web, "undo")
+    if ours:
+        assert (result["failed"], result["changed"]) == (False, False) and space.serves(web, "v1")
+    else:
+        assert "by somebody else while this run was under way" in result["msg"]
+        space.until_serving(web, "v2")
+
+
+def test_what_is_wrong_with_the_command_is_said_in_a_line(space: Namespace) -> None:
+    web = space.deploy("asked", "v1")
+    space.until_serving(web, "v1")
+    known = space.kubeconfig
+    for given, line in (
+        ({"name": "askd"}, "there is no Deployment askd in namespace"),
+        ({"namespace": "nowhere-at-all"}, "there is no namespace nowhere-at-all in https://"),
+        ({"kind": "StatefulSet"}, f"there is no StatefulSet {web} in namespace"),
+        ({"kind": "Deploymnet"}, "value of kind must be one of: Deployment, StatefulSet, DaemonSet, DeploymentConfig"),
+        ({"context": "typo"}, "no cluster to talk to: "),
+        ({"api_key": "expired"}, "does not accept these credentials (get deployments.apps"),
+        ({"host": "https://127.0.0.1:1"}, "the cluster https://127.0.0.1:1 does not answer"),
+        ({"to_revision": 7}, f"{web} has no revision 7: there are: revision 1"),
+    ):
+        result = space.verb(**({"name": web, "action": "undo", "kubeconfig": known} | given))
+        assert result["failed"] and line in result["msg"] and "\n" not in result["msg"], (given, result["msg"])
+
+
+@only_simulated
+@pytest.mark.parametrize("kind", ["lost-answer", "reset", "error500", "throttle"])
+def test_an_api_in_trouble(space: Namespace, any_world: object, kind: str) -> None:
+    web = shipped(space, f"troubled-{kind}", "v1", "missing")
+    space.until_waiting(web, *UNPULLABLE)
+    sandbox = any_world.sandbox
+    first = len(sandbox.calls())
+    sandbox.fault("api", service="kubernetes", action="patch deployments", kind=kind, count=1)
+    result = space.verb(web, "undo")
+    sandbox.heal()
+    assert not result["failed"], result["msg"]
+    assert [step["do"] for step in result["steps"]][:1] == ["roll_back"] and result["changed"]
+    patches = [call["status"] for call in sandbox.calls(first) if call["action"].lower().startswith("patch")]
+    assert patches.count(200) == 1 and len(patches) == (1 if kind == "lost-answer" else 2)
+    wait_until(lambda: space.serves(web, "v1"), "v1 serves")
