@@ -101,10 +101,11 @@ def test_runbook_of_the_rollback_as_typed(fresh_sandbox):
         "regami-api:1",
     ]
     back = "ecs update-service --cluster regami-cluster --service regami-service --task-definition regami-api:3"
-    aws(sandbox, f"{back} --force-new-deployment --region {EAST}")
+    updated = aws(sandbox, f"{back} --force-new-deployment --region {EAST}")["service"]
+    assert [each["status"] for each in updated["deployments"]] == ["PRIMARY", "ACTIVE"]
     query = "--query services[0].[deployments,events[0:3]]"
     deployments, events = aws(sandbox, f"ecs describe-services {service} --region {EAST} {query}")
-    assert ([each["status"] for each in deployments], len(events)) == (["PRIMARY", "ACTIVE"], 3)
+    assert (deployments[0]["id"], len(events)) == (updated["deployments"][0]["id"], 3)
     wait_steady(sandbox, EAST)
     aws(sandbox, wait)
     names = "--cluster regami-cluster --service-name regami-service"

@@ -40,7 +40,7 @@ def number(definition):
     return definition.rpartition(":")[2]
 
 
-def end_of(sandbox, arn=None, seconds=20):
+def end_of(sandbox, arn=None, seconds=60):
     """The newest service deployment (or that one) when it has ended, described."""
 
     def ended():
@@ -244,6 +244,7 @@ def test_deployment_that_nobody_gives_up_is_stopped_by_hand(fresh_sandbox):
     wait_until(cannot_be_pulled, "a task of the rollback that finds no image")
     assert history(fresh_sandbox)[0]["status"] == "ROLLBACK_IN_PROGRESS"
     assert ecs.stop_service_deployment(serviceDeploymentArn=arn)["serviceDeploymentArn"] == arn
+    update(fresh_sandbox, EAST, healthCheckGracePeriodSeconds=30)  # the good build gets the time that it needs
     fresh_sandbox.heal("image-gone")
     ended = end_of(fresh_sandbox, arn)
     assert (ended["status"], ended["deploymentCircuitBreaker"]["status"]) == ("ROLLBACK_SUCCESSFUL", "DISABLED")
