@@ -59,6 +59,7 @@ SEED_KEY = "SANDBOXSEEDSANDBOXSE"
 # The AWS CLI has an address of its own for RDS in us-east-1, which AWS_ENDPOINT_URL does not replace: hence --endpoint-url.
 _ENVIRONMENT = """\
 export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_PAGER=
+export KUBECONFIG={home}/kubeconfig
 aws() {{ command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }}
 """
 
@@ -264,7 +265,7 @@ class World:
 
     def save_state(self) -> None:
         """sandbox.json, and env.sh for a person's shell."""
-        (self.home / "env.sh").write_text(_ENVIRONMENT.format(url=self.endpoint_url))
+        (self.home / "env.sh").write_text(_ENVIRONMENT.format(url=self.endpoint_url, home=self.home))
         path = self.home / "sandbox.json"
         scratch = path.with_suffix(".new")
         with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

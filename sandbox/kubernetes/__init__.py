@@ -66,7 +66,7 @@ def status(world: World) -> list[dict]:
                 "region": _cluster.region,
                 "kind": "deployment",
                 "name": f"{each['metadata']['namespace']}/{each['metadata']['name']}",
-                "state": found.get("Progressing", {}).get("reason", "asleep"),
+                "state": found.get("Progressing", {}).get("reason", "") if _cluster.is_awake else "asleep",
                 "detail": f"available {available} of {each['spec']['replicas']}  "
                 f"{each['spec']['template']['spec']['containers'][0]['image']}",
             }

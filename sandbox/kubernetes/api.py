@@ -48,7 +48,8 @@ class Api:
         target = request.target
         if target.subresource:
             return self._subresource(request, target)
-        if request.verb not in target.resource.verbs:
+        nowhere = target.resource.namespaced and not target.namespace
+        if request.verb not in target.resource.verbs or (request.verb == "create" and (target.name or nowhere)):
             raise errors.method_not_allowed()
         match request.verb:
             case "get":

@@ -73,6 +73,10 @@ class Cluster:
         self._wake_lock = threading.Lock()
         self._may_wake = False
 
+    @property
+    def is_awake(self) -> bool:
+        return self._awake.is_set()
+
     def sleep(self) -> None:
         """Ready to run, but start no process before somebody asks for the cluster."""
         self._may_wake = True

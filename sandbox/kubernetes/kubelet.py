@@ -19,7 +19,7 @@ from . import events
 from .containers import Container
 from .errors import ApiError
 from .resources import PODS
-from .store import Store, now
+from .store import Store, now, place_of
 
 if TYPE_CHECKING:
     from ..processes import Process
@@ -105,7 +105,7 @@ class PodWorker:
 
     def _newest(self) -> dict | None:
         """None when this very pod is gone."""
-        pod = self.store.find(PODS, self.pod["metadata"]["namespace"], self.pod["metadata"]["name"])
+        pod = self.store.find(PODS, *place_of(self.pod))
         return pod if pod is not None and pod["metadata"]["uid"] == self.uid else None
 
     def _end(self) -> None:

@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import errors, selectors
-from .resources import DEPLOYMENTS, Resource
+from .resources import ALL, DEPLOYMENTS, NAMESPACES, Resource
 
 KEPT_EVENTS = 2000  # of the history that a watch can begin in
 
-Key = tuple[Resource, str, str]  # with namespace ("" for none) and name
+Place = tuple[str, str]  # namespace ("" for none) and name
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def timestamp(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def key_of(resource: Resource, item: dict) -> Key:
-    return resource, item["metadata"].get("namespace", ""), item["metadata"]["name"]
+def place_of(item: dict) -> Place:
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
 
 
 class Store:
@@ -56,7 +56,7 @@ class Store:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.version = 240  # a real cluster's first objects come after those that it makes for itself
-        self._objects: dict[Key, dict] = {}
+        self._objects: dict[Resource, dict[Place, dict]] = {resource: {} for resource in ALL}
         self._history: deque[Change] = deque(maxlen=KEPT_EVENTS)
         self._closed = False
 
@@ -64,7 +64,7 @@ class Store:
 
     def find(self, resource: Resource, namespace: str, name: str) -> dict | None:
         with self.lock:
-            return self._objects.get((resource, namespace, name))
+            return self._objects[resource].get((namespace, name))
 
     def get(self, resource: Resource, namespace: str, name: str) -> dict:
         """Raises NotFound."""
@@ -82,17 +82,13 @@ class Store:
     ) -> list[dict]:
         """In the order of namespace and name; namespace "": of all."""
         with self.lock:
-            found = [
-                item
-                for (kind, where, _), item in self._objects.items()
-                if kind == resource and namespace in ("", where)
-            ]
+            found = [item for (where, _), item in self._objects[resource].items() if namespace in ("", where)]
         found = [
             item
             for item in found
             if (labels is None or labels(item["metadata"].get("labels") or {})) and (fields is None or fields(item))
         ]
-        return sorted(found, key=lambda item: (item["metadata"].get("namespace", ""), item["metadata"]["name"]))
+        return sorted(found, key=place_of)
 
     def owned(self, resource: Resource, owner: dict) -> list[dict]:
         """Those whose controller `owner` is."""
@@ -102,7 +98,7 @@ class Store:
 
     def everything(self) -> list[tuple[Resource, dict]]:
         with self.lock:
-            return [(resource, item) for (resource, _, _), item in self._objects.items()]
+            return [(resource, item) for resource, found in self._objects.items() for item in found.values()]
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +107,7 @@ class Store:
         item = copy.deepcopy(item)
         item.pop("kind", None), item.pop("apiVersion", None)
         with self.lock:
-            if key_of(resource, item) in self._objects:
+            if place_of(item) in self._objects[resource]:
                 raise errors.already_exists(resource, item["metadata"]["name"])
             facts = {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
             if resource.generation:
@@ -122,28 +118,28 @@ class Store:
     def replace(self, resource: Resource, item: dict) -> dict:
         """The object as it is to be. Nothing happens when nothing differs. Raises NotFound."""
         with self.lock:
-            before = self.get(*key_of(resource, item))
+            before = self.get(resource, *place_of(item))
             item = copy.deepcopy(item)
             item.pop("kind", None), item.pop("apiVersion", None)
             if resource.generation and _generation_moves(resource, before, item):
                 item["metadata"]["generation"] = before["metadata"]["generation"] + 1
             if item == before:
                 return before
-            if "deletionTimestamp" in item["metadata"] and not item["metadata"].get("finalizers") and _is_done(item):
+            if "deletionTimestamp" in item["metadata"] and _is_done(resource, item):
                 return self._remove(resource, item)
             return self._put("MODIFIED", resource, item, before)
 
     def change(self, resource: Resource, item: dict, change: Callable[[dict], Any]) -> dict:
         """Read, change, write at once: `change` gets a copy of the newest version. Raises NotFound."""
         with self.lock:
-            fresh = copy.deepcopy(self.get(*key_of(resource, item)))
+            fresh = copy.deepcopy(self.get(resource, *place_of(item)))
             change(fresh)
             return self.replace(resource, fresh)
 
     def delete(self, resource: Resource, item: dict) -> dict:
         """At once, whatever its finalizers say. Raises NotFound."""
         with self.lock:
-            return self._remove(resource, self.get(*key_of(resource, item)))
+            return self._remove(resource, self.get(resource, *place_of(item)))
 
     def close(self) -> None:
         """Ends every watch."""
@@ -154,12 +150,12 @@ class Store:
     def _put(self, type_: str, resource: Resource, item: dict, before: dict | None) -> dict:
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
-        self._objects[key_of(resource, item)] = item
+        self._objects[resource][place_of(item)] = item
         self._note(Change(self.version, type_, resource, item, before))
         return item
 
     def _remove(self, resource: Resource, item: dict) -> dict:
-        before = self._objects.pop(key_of(resource, item))
+        before = self._objects[resource].pop(place_of(item))
         self.version += 1
         last = {**item, "metadata": {**item["metadata"], "resourceVersion": str(self.version)}}
         self._note(Change(self.version, "DELETED", resource, last, before))
@@ -204,9 +200,10 @@ def _annotations(item: dict) -> dict:
     return {key: value for key, value in found.items() if key != "deployment.kubernetes.io/revision"}
 
 
-def _is_done(item: dict) -> bool:
-    """A pod that is being deleted goes when its containers have ended: the kubelet says so with a grace of zero."""
-    return not item["metadata"].get("deletionGracePeriodSeconds")
+def _is_done(resource: Resource, item: dict) -> bool:
+    """Nobody's last word is missing: no finalizer, no namespace's content, no container that still ends."""
+    waits = item["metadata"].get("finalizers") or item["metadata"].get("deletionGracePeriodSeconds")
+    return not waits and resource != NAMESPACES
 
 
 def controller_of(item: dict) -> dict | None:

@@ -21,7 +21,6 @@ from .resources import (
     DEPLOYMENTS,
     PODS,
     REPLICA_SETS,
-    REPLICATION_CONTROLLERS,
     STATEFUL_SETS,
     Resource,
 )
@@ -164,8 +163,6 @@ def _change_problems(resource: Resource, before: dict, spec: dict) -> list[Probl
         if any(_without_image(spec.get(name)) != _without_image(before.get(name)) for name in names):
             message = "Forbidden: pod updates may not change fields other than the images of its containers"
             return [("spec", "FieldValueForbidden", message)]
-    if resource == REPLICATION_CONTROLLERS:
-        return []
     return []
 
 

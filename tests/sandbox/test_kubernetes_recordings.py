@@ -193,8 +193,10 @@ def discovered(exchange: dict, answer: Any) -> None:
 
 
 @pytest.fixture
-def api(fresh_sandbox, tmp_path):
-    return Api(fresh_sandbox.state["kubernetes"]["kubeconfig"], tmp_path)
+def api(sandbox, tmp_path):
+    api = Api(sandbox.state["kubernetes"]["kubeconfig"], tmp_path)
+    yield api
+    api.call("DELETE", f"/api/v1/namespaces/{OURS}")
 
 
 def test_recorded_story_is_answered_alike(api):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ... import elbv2
 from ..resources import ENDPOINTS, SERVICES
-from ..store import Store
+from ..store import Store, place_of
 
 if TYPE_CHECKING:
     from ...world import World
@@ -105,8 +105,7 @@ class Balancers:
         client.delete_target_group(TargetGroupArn=balancer.group_arn)
 
     def _register(self, service: dict, balancer: Balancer) -> None:
-        metadata = service["metadata"]
-        found = self._store.find(ENDPOINTS, metadata["namespace"], metadata["name"]) or {}
+        found = self._store.find(ENDPOINTS, *place_of(service)) or {}
         ready = {
             address["ip"]: subset["ports"][0]["port"]
             for subset in found.get("subsets") or []

@@ -16,7 +16,7 @@ from typing import Any
 from .. import events, selectors
 from ..names import template_hash
 from ..resources import DEPLOYMENTS, PODS, REPLICA_SETS
-from ..store import Store, now, owner_reference, timestamp
+from ..store import Store, now, owner_reference, place_of, timestamp
 from . import rolling
 from .rolling import Bounds, Group
 from .workloads import active_pods, same_template
@@ -95,7 +95,7 @@ class Deployments:
     # ---- its ReplicaSets -------------------------------------------------------------------------------------------
 
     def _look(self, deployment: dict) -> Rollout:
-        deployment = self._store.get(DEPLOYMENTS, deployment["metadata"]["namespace"], deployment["metadata"]["name"])
+        deployment = self._store.get(DEPLOYMENTS, *place_of(deployment))
         owned = sorted(
             self._store.owned(REPLICA_SETS, deployment),
             key=lambda each: (timestamp(each["metadata"]["creationTimestamp"]), revision_of(each)),
@@ -124,7 +124,7 @@ class Deployments:
                 self._say_scaled(deployment, new, 0, size)
         else:
             self._store.change(REPLICA_SETS, rollout.new, lambda it: _follow(it, deployment, revision))
-            new = self._store.get(REPLICA_SETS, *_place(rollout.new))
+            new = self._store.get(REPLICA_SETS, *place_of(rollout.new))
             if _condition_of(deployment, "Progressing") is None:
                 self._condition(deployment, "FoundNewReplicaSet", f'Found new replica set "{new["metadata"]["name"]}"')
         number = str(revision_of(new))
@@ -285,11 +285,7 @@ class Deployments:
             self._condition(deployment, "DeploymentPaused", "Deployment is paused", "Unknown")
         elif not paused and is_noted:
             self._condition(deployment, "DeploymentResumed", "Deployment is resumed", "Unknown")
-        return self._store.get(DEPLOYMENTS, *_place(deployment))
-
-
-def _place(item: dict) -> tuple[str, str]:
-    return item["metadata"]["namespace"], item["metadata"]["name"]
+        return self._store.get(DEPLOYMENTS, *place_of(deployment))
 
 
 def _follow(replica_set: dict, deployment: dict, revision: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..probes import port_of
 from ..resources import ENDPOINTS, PODS, SERVICES
-from ..store import Store
+from ..store import Store, place_of
 from .workloads import is_active, is_ready
 
 
@@ -23,14 +23,13 @@ class Endpoints:
             if service["spec"].get("selector"):
                 self._sync_one(service)
         for known in self._store.list(ENDPOINTS):
-            place = known["metadata"]["namespace"], known["metadata"]["name"]
-            if self._store.find(SERVICES, *place) is None:
+            if self._store.find(SERVICES, *place_of(known)) is None:
                 self._store.delete(ENDPOINTS, known)
 
     def _sync_one(self, service: dict) -> None:
         metadata = service["metadata"]
         subsets = self._subsets(service)
-        known = self._store.find(ENDPOINTS, metadata["namespace"], metadata["name"])
+        known = self._store.find(ENDPOINTS, *place_of(service))
         if known is None:
             item = {"metadata": {"name": metadata["name"], "namespace": metadata["namespace"]}}
             if metadata.get("labels"):

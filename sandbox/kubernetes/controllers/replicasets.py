@@ -14,7 +14,7 @@ from typing import Any
 from .. import events
 from ..errors import ApiError
 from ..resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource
-from ..store import Store, key_of
+from ..store import Store, place_of
 from .workloads import active_pods, create_pod, deletion_order, is_available, is_ready
 
 COMPONENTS = {REPLICA_SETS: "replicaset-controller", REPLICATION_CONTROLLERS: "replication-controller"}
@@ -63,4 +63,4 @@ class ReplicaSets:
         try:
             self._store.change(resource, owner, change)
         except ApiError:
-            assert self._store.find(*key_of(resource, owner)) is None  # deleted meanwhile
+            assert self._store.find(resource, *place_of(owner)) is None  # deleted meanwhile
