@@ -200,6 +200,13 @@ def selector(workload):
     return ",".join(terms)
 
 
+def revision_selector(workload):
+    """What keeps its revisions. ReplicationControllers have the labels of the DeploymentConfig, all others its template's."""
+    if "latestVersion" in workload["status"]:
+        return f"openshift.io/deployment-config.name={workload['metadata']['name']}"
+    return selector(workload)
+
+
 def trouble(pod):
     """Why a pod will not serve, or None while it may."""
     if pod["metadata"].get("deletionTimestamp"):

@@ -263,12 +263,10 @@ class K8sRollout(Verb):
             workload = self.workload = self.cluster.read(self.path)
         except api.NotFound as error:
             raise self._not_found(error) from error
-        chosen = {"labelSelector": workloads.selector(workload)}
+        kept, pods = objects(self.namespace, self.kind.revisions_in, api=self.kind.revisions_api), self._pods()
         found = together(
-            revisions=lambda: self.cluster.read(
-                objects(self.namespace, self.kind.revisions_in, api=self.kind.revisions_api), **chosen
-            ),
-            pods=lambda: self.cluster.read(objects(self.namespace, "pods", api="/api/v1"), **chosen),
+            revisions=lambda: self.cluster.read(kept, labelSelector=workloads.revision_selector(workload)),
+            pods=lambda: self.cluster.read(pods, labelSelector=workloads.selector(workload)),
         )
         revisions = self.kind.revisions(workload, found["revisions"]["items"])
         # A pod is of its ReplicaSet, of its ReplicationController, or of the workload itself.
@@ -279,6 +277,9 @@ class K8sRollout(Verb):
             if owners & {owner["uid"] for owner in pod["metadata"].get("ownerReferences", [])}
         ]
         return {"workload": workload, "revisions": history.counted(revisions, pods), "pods": pods}
+
+    def _pods(self, name=None):
+        return objects(self.namespace, "pods", name, api="/api/v1")
 
     def _autoscaler(self):
         if self.params["action"] != "recreate":
@@ -319,7 +320,7 @@ class K8sRollout(Verb):
 
     def unblock(self, pod, uid):
         # With the precondition a pod of the same name that took its place meanwhile stays.
-        path = objects(self.namespace, "pods", pod, api="/api/v1")
+        path = self._pods(pod)
         with contextlib.suppress(api.NotFound, Overtaken):
             self.cluster.change("DELETE", path, {"preconditions": {"uid": uid}})
 
@@ -398,7 +399,7 @@ class K8sRollout(Verb):
         return f"{self.name}: {what} ({serving} of {count} pods serve, of any revision)"
 
     def _last_words(self, trouble):
-        path = objects(self.namespace, "pods", trouble.pod, api="/api/v1") + "/log"
+        path = self._pods(trouble.pod) + "/log"
         more = {"previous": "true"} if trouble.previous else {}
         log = attempt(
             lambda: self.cluster.read(path, container=trouble.container, tailLines=LOG_LINES, **more),

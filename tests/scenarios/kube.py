@@ -73,6 +73,8 @@ class Namespace:
         return json.loads(answer.data)
 
     def path(self, resource: str, name: str = "", api: str = "/apis/apps/v1") -> str:
+        if resource == "deploymentconfigs":
+            api = "/apis/apps.openshift.io/v1"
         return f"{api}/namespaces/{self.name}/{resource}" + (f"/{name}" if name else "")
 
     def begin(self) -> None:
@@ -103,10 +105,11 @@ class Namespace:
                 ],
             },
         }
-        selector = {"matchLabels": {"app": name}}
+        openshift = kind == "DeploymentConfig"
+        selector = {"app": name} if openshift else {"matchLabels": {"app": name}}
         body = {
             "kind": kind,
-            "apiVersion": "apps/v1",
+            "apiVersion": "apps.openshift.io/v1" if openshift else "apps/v1",
             "metadata": {"name": name, "annotations": {"team": "shop"}},
             "spec": {"selector": selector, "template": template, "minReadySeconds": 1, **more, **spec},
         }

@@ -105,6 +105,32 @@ def test_a_daemon_set(space: Namespace) -> None:
     assert "restart it instead" in space.verb(agent, "recreate", kind="DaemonSet")["msg"]
 
 
+@only_simulated
+def test_a_deployment_config(space: Namespace) -> None:
+    """Through OpenShift's client. Its image stream would bring the bad image back, so it is no longer followed."""
+    stream = {"automatic": False, "containerNames": ["app"], "from": {"kind": "ImageStreamTag", "name": "web:latest"}}
+    triggers = [{"type": "ConfigChange"}, {"type": "ImageChange", "imageChangeParams": stream}]
+    web = space.deploy("configured", "v1", kind="DeploymentConfig", triggers=triggers)
+    space.until_serving(web, "v1")
+    triggers[1]["imageChangeParams"]["automatic"] = True
+    space.call(
+        "PATCH", space.path("deploymentconfigs", web), {"spec": {"triggers": triggers}}, "application/merge-patch+json"
+    )
+    containers = space.get(web, "deploymentconfigs")["spec"]["template"]["spec"]["containers"]
+    containers[0]["image"] = images()["missing"]
+    change = {"spec": {"template": {"spec": {"containers": containers}}}}
+    space.call("PATCH", space.path("deploymentconfigs", web), change, "application/merge-patch+json")
+    space.until_waiting(web, *UNPULLABLE)
+    result = space.verb(web, "undo", kind="DeploymentConfig")
+    assert not result["failed"], result["msg"]
+    assert space.serves(web, "v1")
+    assert "its image triggers (web:latest) are switched off" in result["notes"][0]
+    again = space.verb(web, "undo", kind="DeploymentConfig")
+    assert (again["failed"], again["changed"]) == (False, False)
+    restarted = space.verb(web, "restart", kind="DeploymentConfig")
+    assert restarted["changed"] and not restarted["failed"], restarted["msg"]
+
+
 def test_restart_pause_recreate(space: Namespace) -> None:
     web = space.deploy("cycled", "v1", replicas=2)
     space.until_serving(web, "v1")
