@@ -30,6 +30,9 @@ APP_PORT = 8000
 balancers: dict[str, Balancer] = {}  # by ARN
 groups: dict[str, Group] = {}  # by ARN
 
+# Where a target is that is no address itself: instance id -> address.
+hosts: dict[str, str] = {}
+
 _world: World
 _proxy: Proxy | None = None
 _ports: dict[int, int] = {}  # port of a listener -> where it is served, for the process's life
@@ -153,7 +156,7 @@ def _refresh_group(group: Group, configured: Any) -> None:
             kept.append(each)
     known = {(each.address, each.port) for each in kept if each.drain_until is None}
     fresh = [
-        Target(address, port, *(REGISTERING if group.in_use else NOT_IN_USE))
+        Target(address, port, *(REGISTERING if group.in_use else NOT_IN_USE), host=hosts.get(address, ""))
         for address, port in sorted(wanted - known)
     ]
     group.targets = kept + fresh
@@ -255,6 +258,7 @@ def _probe_free(host: str, port: int) -> None:
 def seed(world: World) -> None:
     balancers.clear()
     groups.clear()
+    hosts.clear()
     world.state["http_port"] = http_port()
     for region, suffix in zip(world.regions, ("", "-secondary"), strict=True):
         _seed_region(world, region, suffix)

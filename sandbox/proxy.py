@@ -52,6 +52,7 @@ class Target:
     failed: int = 0
     in_flight: int = 0
     drain_until: float | None = None  # monotonic; set when it was deregistered
+    host: str = ""  # where it is, if its registered id is no address
 
     @property
     def drained(self) -> bool:
@@ -392,7 +393,7 @@ def _forwarded(request: Request, client: str, listener: Listener) -> bytes:
 
 async def _exchange(target: Target, request: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """One request on a connection of its own. Raises OSError, TimeoutError, or Broken when the answer is cut short."""
-    reader, writer = await asyncio.open_connection(target.address, target.port)
+    reader, writer = await asyncio.open_connection(target.host or target.address, target.port)
     try:
         writer.write(request)
         answer = await reader.read(-1)

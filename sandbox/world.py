@@ -50,6 +50,7 @@ PARTS = (
     "arc",
     "kubernetes",
     "recovery",
+    "fleet",
     "load",
 )
 

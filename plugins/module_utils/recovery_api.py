@@ -16,7 +16,7 @@ import json
 import time
 from urllib.parse import quote
 
-from . import waiting, web
+from . import history, waiting, web
 from .aws import together
 from .errors import LostAnswer, Stop, Unreachable
 from .masking import snippet
@@ -172,13 +172,7 @@ def reason_of(answer):
 
 
 def last_good(snapshots, running):
-    """Pure: the snapshot to go back to from the task definition `running`, or None where that was done already.
-
-    The newest snapshot of another task definition, unless an older one holds what runs now: then the service has come back
-    to it, by this API (which takes a snapshot before each rollback) or otherwise, and going on would bring the other back.
-    """
-    for number, snapshot in enumerate(snapshots):
-        if snapshot["task_definition"] and snapshot["task_definition"] != running:
-            been_there = any(each["task_definition"] == running for each in snapshots[number + 1 :])
-            return None if been_there else snapshot
-    return None
+    """Pure: the snapshot to go back to from the task definition `running`; None where that was done already (the API takes a
+    snapshot of what is left before each rollback)."""
+    index = history.last_other([each["task_definition"] for each in snapshots], running)
+    return None if index is None else snapshots[index]

@@ -278,16 +278,14 @@ class RecoveryApiRollback(Verb):
         if self.wanted not in (None, service["taskDefinition"]):
             there = ecs.short(service["taskDefinition"])
             raise Stop(f"somebody else is rolling {service['serviceName']} out to {there}")
-        ecs.watch(
+        ecs.follow(
             self.wait,
-            lambda: {"service": self.service.describe(), "targets": [], "stops": []},
-            lambda seen: (
-                ecs.is_rolled_out(seen["service"], ecs.primary(seen["service"]))
-                and ecs.primary(seen["service"])["id"] == deployment["id"]
-            ),
+            self.service,
+            lambda seen: ecs.is_complete(seen["service"], deployment["id"]),
             lambda seen: ecs.rollout_failure(seen, deployment["id"]),
             f"{ecs.short(self.params['service'])} rolls out {ecs.short(deployment['taskDefinition'])}",
             USUAL_ROLLOUT,
+            ours=lambda _service: deployment["id"],
         )
 
     def undo(self, before, done):

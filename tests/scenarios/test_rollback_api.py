@@ -107,3 +107,13 @@ def test_a_rollback_that_the_api_refuses_is_red_and_changes_nothing(bad: World) 
     assert "could not roll back to snapshot" in run.complaints[0]
     assert "no credentials for UpdateService" in run.complaints[0]
     assert bad.service(EAST)["taskDefinition"] == before
+
+
+@pytest.mark.parametrize("kind", ["down", "error"])
+def test_where_the_api_does_not_answer_aws_is_asked_and_the_record_says_so(bad: World, kind: str) -> None:
+    bad.sandbox.fault("recovery-api", kind=kind)
+    run = roll_back(bad)
+    assert run.returncode == 0, run.output
+    assert (image(bad), is_settled(bad)) == ("v2", True)
+    assert any(note.startswith("UNREACHABLE: the recovery API does not answer") for note in run.report["notes"])
+    assert run.report["outcome"] == "recovered"

@@ -1,0 +1,139 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What moto's Auto Scaling lacks: instance refreshes, and instances that are what their group's version was at launch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import groups, refresh
+
+if TYPE_CHECKING:
+    from ..world import World
+
+_moto: dict[str, Any] = {}
+
+
+def _error(code: str, message: str) -> Exception:
+    from moto.autoscaling.exceptions import AutoscalingClientError
+
+    problem = AutoscalingClientError(message)
+    problem.code = code
+    return problem
+
+
+def _group(response: Any) -> Any:
+    name = response._get_param("AutoScalingGroupName")
+    found = response.autoscaling_backend.autoscaling_groups.get(name)
+    if found is None:
+        raise _error("ValidationError", f"AutoScalingGroup name not found - AutoScalingGroup {name} not found")
+    return found
+
+
+def _active(group: Any) -> refresh.Refresh:
+    found = refresh.current(group)
+    if found is None:
+        raise _error(
+            "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found for Auto Scaling group"
+        )
+    return found
+
+
+def start_instance_refresh(response: Any) -> Any:
+    from moto.core.responses import ActionResult
+    from moto.core.utils import utcnow
+
+    group = _group(response)
+    if refresh.current(group) is not None:
+        raise _error(
+            "InstanceRefreshInProgress",
+            "An Instance Refresh is already in progress and blocks the execution of this Instance Refresh.",
+        )
+    desired = response._get_param("DesiredConfiguration") or None
+    preferences = response._get_param("Preferences") or {}
+    version = ((desired or {}).get("LaunchTemplate") or {}).get("Version") or group.launch_template_version
+    try:
+        goal = groups.number_of(group.ec2_launch_template, str(version))
+    except ValueError:
+        goal = 0
+    if not 1 <= goal <= group.ec2_launch_template.latest_version_number:
+        raise _error("ValidationError", f"You must use a valid launch template version: {version}")
+    if preferences.get("AutoRollback") and (desired is None or str(version).startswith("$")):
+        raise _error("ValidationError", "AutoRollback needs a desired configuration with a numbered version")
+    begun = refresh.Refresh(group.name, goal, desired, preferences, utcnow(), bool(preferences.get("SkipMatching")))
+    refresh.of(group).append(begun)
+    return ActionResult({"InstanceRefreshId": begun.id})
+
+
+def describe_instance_refreshes(response: Any) -> Any:
+    from moto.core.responses import ActionResult
+
+    wanted = response._get_param("InstanceRefreshIds") or []
+    newest_first = reversed(refresh.of(_group(response)))
+    found = [each for each in newest_first if not wanted or each.id in wanted]
+    first, size = int(response._get_param("NextToken") or 0), int(response._get_param("MaxRecords") or 50)
+    page: dict[str, Any] = {"InstanceRefreshes": [each.describe() for each in found[first : first + size]]}
+    if len(found) > first + size:
+        page["NextToken"] = str(first + size)
+    return ActionResult(page)
+
+
+def cancel_instance_refresh(response: Any) -> Any:
+    from moto.core.responses import ActionResult
+
+    active = _active(_group(response))
+    active.status = "Cancelling"
+    return ActionResult({"InstanceRefreshId": active.id})
+
+
+def rollback_instance_refresh(response: Any) -> Any:
+    from moto.core.responses import ActionResult
+
+    group = _group(response)
+    active = _active(group)
+    if active.status == "RollbackInProgress" or not refresh.is_reversible(group, active):
+        raise _error("IrreversibleInstanceRefresh", "The instance refresh cannot be rolled back.")
+    refresh.roll_back(group, active, "Manual rollback")
+    return ActionResult({"InstanceRefreshId": active.id})
+
+
+def describe_auto_scaling_groups(response: Any) -> Any:
+    groups.wake()
+    return _moto["describe_auto_scaling_groups"](response)
+
+
+def set_desired_capacity(group: Any, capacity: int | None) -> None:
+    """The reconciler does the rest."""
+    group.desired_capacity = group.min_size if capacity is None else capacity
+
+
+def _launch_template(state: Any) -> dict | None:
+    template = state.auto_scaling_group.ec2_launch_template
+    return template and {
+        "LaunchTemplateId": template.id,
+        "LaunchTemplateName": template.name,
+        "Version": str(state.version),
+    }
+
+
+def install(world: World) -> None:
+    from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup, InstanceState
+    from moto.autoscaling.responses import AutoScalingResponse
+
+    for function in (
+        start_instance_refresh,
+        describe_instance_refreshes,
+        cancel_instance_refresh,
+        rollback_instance_refresh,
+        describe_auto_scaling_groups,
+    ):
+        _moto[function.__name__] = getattr(AutoScalingResponse, function.__name__, None)
+        setattr(AutoScalingResponse, function.__name__, function)
+    FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
+    # Instances are registered when they are in service, not when the group is made.
+    AutoScalingBackend.update_attached_target_groups = lambda backend, name: None
+    InstanceState.launch_template = property(_launch_template)
+    world.after_change.append(
+        lambda call: groups.wake() if call.service == "autoscaling" and not world.seeding else None
+    )

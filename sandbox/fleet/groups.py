@@ -1,0 +1,122 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Auto Scaling groups that keep their capacity: launch what is missing, replace what is unhealthy, end what is too much.
+
+moto keeps the configuration of the groups and describes them; which instances there are is decided here.
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processes.html
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from . import refresh
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from ..world import World
+
+TICK_SECONDS = 0.1
+
+machines: dict[str, Machine] = {}  # by instance id
+_wake = threading.Event()
+
+
+def wake() -> None:
+    """Instances start when somebody first asks Auto Scaling anything, which most drills never do."""
+    _wake.set()
+
+
+def sleep() -> None:
+    _wake.clear()
+    for machine in machines.values():
+        machine.kill()
+    machines.clear()
+
+
+def run(world: World) -> None:
+    while not _wake.is_set():
+        world.pause(TICK_SECONDS)
+    while True:
+        with world.lock:
+            for region in world.regions:
+                for group in list(world.backend("autoscaling", region).autoscaling_groups.values()):
+                    if region not in world.cut_regions:
+                        _reconcile(world, group)
+        world.pause(TICK_SECONDS)
+
+
+def of(group: Any) -> list[Machine]:
+    return [machines[state.instance.id] for state in group.instance_states]
+
+
+def active(group: Any) -> list[Machine]:
+    return [machine for machine in of(group) if machine.is_active]
+
+
+def suspended(group: Any) -> set[str]:
+    return {each["ProcessName"] for each in group.suspended_processes}
+
+
+def version_of(group: Any) -> int:
+    """The number of the launch template version that the group launches now."""
+    return number_of(group.ec2_launch_template, group.launch_template_version)
+
+
+def number_of(template: Any, version: str) -> int:
+    if version == "$Latest":
+        return template.latest_version_number
+    return template.default_version_number if version == "$Default" else int(version)
+
+
+def launch(world: World, group: Any, version: int) -> Machine | None:
+    """None where the process is suspended."""
+    if "Launch" in suspended(group):
+        return None
+    from moto.autoscaling.models import ASG_NAME_TAG, InstanceState
+
+    data = group.ec2_launch_template.get_version(version).data
+    instance = group.ec2_backend.run_instances(
+        data["ImageId"],
+        1,
+        None,
+        [],
+        instance_type=data["InstanceType"],
+        tags={"instance": group.get_propagated_tags() | {ASG_NAME_TAG: group.name}},
+        subnet_id=group.vpc_zone_identifier.split(",")[0],
+        is_instance_type_default=False,
+    ).instances[0]
+    state = InstanceState(instance, autoscaling_group=group)
+    group.instance_states.append(state)
+    machine = machines[instance.id] = Machine(world, state, version, data["UserData"])
+    return machine
+
+
+def terminate(group: Any, machine: Machine) -> bool:
+    """False where the process is suspended."""
+    if "Terminate" in suspended(group):
+        return False
+    machine.terminate()
+    return True
+
+
+def _reconcile(world: World, group: Any) -> None:
+    grace = float(group.health_check_grace_period or 0)
+    for state in list(group.instance_states):
+        machine = machines[state.instance.id]
+        machine.advance(grace)
+        if state.lifecycle_state == "Terminated":
+            group.instance_states.remove(state)
+            group.ec2_backend.terminate_instances([machine.id])
+            del machines[machine.id]
+        elif state.health_status == "Unhealthy" and machine.is_active and "ReplaceUnhealthy" not in suspended(group):
+            refresh.note_failure(group, machine)
+            terminate(group, machine)
+    wanted = refresh.advance(world, group) or group.desired_capacity
+    there = active(group)
+    for _number in range(wanted - len(there)):
+        launch(world, group, refresh.version_to_launch(group))
+    for machine in there[wanted:] if len(there) > wanted else []:
+        terminate(group, machine)
