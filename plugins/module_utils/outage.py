@@ -41,8 +41,9 @@ class Workload:
         wanted, running, serving: how many tasks or pods it is told to have, has, and has that are healthy.
         release: what the newest deployment brings, for people.
         released: when that began, in seconds since the epoch; None where nothing tells.
-        rollout: why that deployment has not ended well, None where it has.
-        failures: why its tasks or pods do not stay up.
+        rollout: why that deployment failed, None where it did not.
+        rolling: whether it goes on.
+        failures: why its tasks or pods did not stay up, in the last hour or so.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Workload:
     release: str
     released: float | None
     rollout: str | None = None
+    rolling: bool = False
     failures: tuple = ()
 
 
@@ -101,7 +103,8 @@ def decide(observed, count, recent_minutes, max_error_percent):
     errors = observed.errors if observed.errors is not None and observed.errors > max_error_percent else None
     hurts = list(observed.complaints) + ([f"{errors:.0f} % of the requests end in an error"] if errors else [])
     short = work.serving < min(work.wanted, count) or work.wanted < count
-    if not hurts and not short and not work.rollout:
+    # A task that failed once and was replaced is past; one of a deployment that goes on is the first of many.
+    if not hurts and not short and not work.rollout and not (work.rolling and work.failures):
         return Decision(NONE, f"every check passes and {_serving(work)}")
     if down:
         return Decision(FAILOVER, f"{down}; {_all(hurts) or _serving(work)}")
@@ -133,7 +136,8 @@ def findings(observed):
     yield from observed.complaints
     yield f"{_serving(work)}, {work.running} run"
     if work.released is not None:
-        yield f"{work.release} was deployed {(observed.now - work.released) / 60:.0f} min ago"
+        goes_on = ", which goes on" if work.rolling else ""
+        yield f"{work.release} was deployed {(observed.now - work.released) / 60:.0f} min ago{goes_on}"
     if work.rollout:
         yield f"{work.release}: {work.rollout}"
     yield from work.failures

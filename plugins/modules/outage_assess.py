@@ -203,7 +203,6 @@ class OutageAssess(Verb):
         now = ecs.primary(service) or {}
         healthy = [ecs.healthy(targets) for _name, targets in seen["targets"]]
         failed = now.get("rolloutState") == "FAILED" and (now.get("rolloutStateReason") or "it failed")
-        unfinished = now.get("rolloutState") == "IN_PROGRESS" and f"its rollout is not over ({now['runningCount']} run)"
         created = now.get("createdAt")
         return {
             "errors": seen["errors"],
@@ -214,7 +213,8 @@ class OutageAssess(Verb):
                 serving=min([service["runningCount"], *healthy]),
                 release=ecs.short(service["taskDefinition"]),
                 released=created.timestamp() if created else None,
-                rollout=failed or unfinished or None,
+                rollout=failed or None,
+                rolling=now.get("rolloutState") == "IN_PROGRESS",
                 failures=tuple(
                     dict.fromkeys(why for by, why in seen["stops"].values() if by == now.get("id") or not now.get("id"))
                 ),

@@ -48,6 +48,14 @@ def seen(work=WORK, **more):
             "tasks failed to start",
             id="rollout-failed-while-the-old-tasks-serve",
         ),
+        pytest.param(
+            seen(replace(JUST_DEPLOYED, rolling=True, failures=("exit code 1",))),
+            "rollback",
+            "exit code 1",
+            id="tasks-of-a-deployment-crash-while-the-old-ones-serve",
+        ),
+        pytest.param(seen(replace(JUST_DEPLOYED, rolling=True)), "none", "", id="a-deployment-goes-on-and-well"),
+        pytest.param(seen(replace(WORK, failures=("exit code 137",))), "none", "", id="a-task-failed-and-was-replaced"),
         pytest.param(seen(replace(WORK, serving=0), complaints=DOWN), "restart", "0 of 2", id="tasks-hang"),
         pytest.param(seen(errors=30.0), "restart", "30 % of the requests", id="errors-out-of-nowhere"),
         pytest.param(
