@@ -141,7 +141,10 @@ def _restart(observed, wanted, kind):
 
 
 def _status(observed, wanted, kind):
-    return _finish(observed, kind, history.current(observed["workload"], observed["revisions"]))
+    workload = observed["workload"]
+    done = kind.progress(workload, history.current(workload, observed["revisions"])).done
+    steps = () if done else (_settle(workload, "has rolled out"),)
+    return Plan(steps, _settled(workload) if steps else {}, (), _returned(observed))
 
 
 def _pause(observed, wanted, kind):
@@ -168,9 +171,10 @@ def _recreate(observed, wanted, kind):
     if not kind.counts:
         raise Refusal(f"{name} is a {kind.name}, which has no count to scale: restart it instead (action=restart)")
     present, kept = workload["spec"].get("replicas", 1), annotations.get(COUNT)
-    count = wanted["replicas"] or (int(kept) if kept and kept.isdigit() else present)
-    if not count:
-        raise Refusal(f"{name} is scaled to 0 and nothing tells what it had: give replicas")
+    count = int(kept) if kept and kept.isdigit() else present
+    count = count if wanted["replicas"] is None else wanted["replicas"]
+    if count < 1:
+        raise Refusal(f"{name} would come back with {count} pods: give the number that it is to have as replicas")
     _refuse_paused(workload, kind, "recreated")
     steps = []
     if kept is None and present:
@@ -183,7 +187,9 @@ def _recreate(observed, wanted, kind):
     if kept is not None or present:
         steps.append(Step("forget", f"forget the kept count of {name}"))
     notes = []
-    if scaler:
+    if isinstance(scaler, Stop):
+        notes.append(f"whether an autoscaler scales {name} is not known: {scaler}")
+    elif scaler:
         notes.append(
             f"the autoscaler {scaler['name']} is off while {name} is scaled to 0, and takes over again at "
             f"{scaler['floor']} to {scaler['ceiling']} pods"

@@ -285,8 +285,8 @@ class K8sRollout(Verb):
         if self.params["action"] != "recreate":
             return None
         path = objects(self.namespace, "horizontalpodautoscalers", api="/apis/autoscaling/v2")
-        found = attempt(lambda: self.cluster.read(path), api.Denied, api.NotFound)
-        return None if isinstance(found, Stop) else workloads.autoscaler(self.kind.name, self.name, found["items"])
+        found = attempt(lambda: self.cluster.read(path), api.Denied)
+        return found if isinstance(found, Stop) else workloads.autoscaler(self.kind.name, self.name, found["items"])
 
     def _failed(self, seen):
         """{name of a revision: why} of those that fail now, or that never took over."""

@@ -168,10 +168,12 @@ def test_the_revision_that_serves_is_the_one_to_go_back_to(rollout):
     namespace.revisions.append(worse)
     result = rollout(namespace, check=True)
     assert result["steps"][0]["what"] == "send web back to revision 2 (shop/web:v2)"
-    assert result["notes"] == [
-        "revision 3 is passed over: pod web-f945d6bb4-q59rb, container app: "
-        'ImagePullBackOff: Back-off pulling image "shop/web:bad"'
-    ]
+    assert "revision 3 is passed over: pod web-f945d6bb4-q59rb, container app: ImagePullBackOff" in result["notes"][0]
+    # Also when nothing tells any more what was wrong with it.
+    namespace.pods, namespace.events = namespace.pods[:-1], []
+    result = rollout(namespace, check=True)
+    assert result["steps"][0]["what"] == "send web back to revision 2 (shop/web:v2)"
+    assert result["notes"] == ["revision 3 is passed over: it never took over from revision 2 (shop/web:v2)"]
 
 
 def test_a_revision_that_never_had_all_its_pods_is_passed_over(rollout):
@@ -471,7 +473,14 @@ def test_a_workload_found_at_zero_needs_a_count(rollout):
     namespace = Namespace("v2")
     namespace.workload["spec"]["replicas"], namespace.on_change = 0, scaled
     scaled(namespace)
-    assert rollout(namespace, "recreate")["msg"] == "web is scaled to 0 and nothing tells what it had: give replicas"
+    for given in ({}, {"replicas": 0}, {"replicas": -1}):
+        assert "give the number that it is to have as replicas" in rollout(namespace, "recreate", **given)["msg"]
+    assert namespace.changes == []
+    namespace.denied = {"horizontalpodautoscalers"}
+    assert (
+        "whether an autoscaler scales web is not known"
+        in rollout(namespace, "recreate", check=True, replicas=2)["notes"][0]
+    )
     assert not rollout(namespace, "recreate", replicas=2)["failed"] and namespace.workload["spec"]["replicas"] == 2
 
 
@@ -506,6 +515,15 @@ def test_a_stateful_set_that_is_blocked_by_a_bad_pod_loses_that_pod(rollout):
         ("DELETE", "/api/v1/namespaces/shop/pods/statefulset-2"),
     ]
     assert namespace.changes[1][2] == {"preconditions": {"uid": pod["metadata"]["uid"]}}
+
+
+def test_status_only_looks(rollout):
+    namespace = Namespace("StatefulSet", "StatefulSet")
+    namespace.pods = [dict(story("bad")["pods"][-1])]
+    namespace.pods[0]["metadata"]["ownerReferences"][0]["uid"] = namespace.workload["metadata"]["uid"]
+    namespace.workload["status"]["readyReplicas"] = 2
+    result = rollout(namespace, "status", wait_timeout=0.05)
+    assert "rolls out: still 3 of 3 updated, 2 ready" in result["msg"] and namespace.changes == []
 
 
 def test_a_daemon_set_goes_back_and_is_not_scaled(rollout):
