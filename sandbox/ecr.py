@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REPOSITORY = "regami-api"
 # Every build of the application was shipped once: a pipeline can deploy any of them.
 TAGS = ("v1", "v2", "v3-erroring", "v4-crashing", "v5-slow", "v6-leaking", "v7-unhealthy")
+DAY = 86_400
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 # The label by which an image says what was built into it, whatever tag it is pulled by.
 # https://github.com/opencontainers/image-spec/blob/main/annotations.md
@@ -166,7 +167,8 @@ def seed(world: World) -> None:
         with world.lock:
             backend = world.backend("ecr", region)
             for tag in TAGS:
-                backend.put_image(REPOSITORY, manifest(tag), tag)
+                # Before the first deployment of the past, which would otherwise have run another image of that name.
+                backend.put_image(REPOSITORY, manifest(tag), tag).image_pushed_at -= 90 * DAY
         world.state["regions"][region]["repository"] = REPOSITORY
 
 

@@ -38,7 +38,7 @@ ENDED = ("Succeeded", "Failed", "Stopped")
 # https://docs.aws.amazon.com/codedeploy/latest/userguide/troubleshooting-ecs.html
 HEALTHY_MINUTES = 60
 # Stopping took less than half a minute, the rollback included, in a recorded deployment.
-ROLLBACK_MINUTES = 0.3
+ROLLBACK_MINUTES = 0.1
 LOOK_SECONDS = 0.05
 
 

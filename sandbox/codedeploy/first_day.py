@@ -71,11 +71,12 @@ def seed(world: World, codedeploy: Region) -> None:
             codedeploy.groups[APPLICATION, GROUP],
             world.backend("ecs", region).task_definitions[FAMILY],
         )
-        for number, days in ((1, 40), (2, 10)):
-            revision = pipeline.revision(definitions[number].arn)
-            past = group.remember(revision, time.time() - days * DAY)
-        first = task_sets.create(service, service.task_definition, service.load_balancers, past.id)
-        task_sets.make_primary(service, first)
+        oldest, last = (
+            group.remember(pipeline.revision(definitions[number].arn), time.time() - days * DAY)
+            for number, days in ((1, 40), (2, 10))
+        )
+        task_set = task_sets.create(service, service.task_definition, service.load_balancers, last.id)
+        task_sets.make_primary(service, task_set)
         task_sets.asleep.add(service.arn)
     alias = route53.alias_of(front, evaluate=False)
     route53.create(world, [{"Name": NAME, "Type": "A", **alias}])
@@ -86,6 +87,7 @@ def seed(world: World, codedeploy: Region) -> None:
         "task_family": FAMILY,
         "application": APPLICATION,
         "deployment_group": GROUP,
+        "first_deployment": oldest.id,
         "public_name": NAME,
     }
 

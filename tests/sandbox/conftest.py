@@ -22,7 +22,6 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         backup_seconds=0.5,
         metric_seconds=0.5,
         hold_seconds=3,
-        deployment_minute=0.2,
     )
     yield running
     running.down()

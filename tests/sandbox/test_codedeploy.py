@@ -47,6 +47,9 @@ class Web:
 
     def idle(self) -> None:
         """No deployment goes on, and one task set serves."""
+        for each in self.ids(ACTIVE):
+            if self.get(each)["instanceTerminationWaitTimeStarted"]:
+                self.codedeploy.continue_deployment(deploymentId=each, deploymentWaitType="TERMINATION_WAIT")
         wait_until(lambda: not self.ids(ACTIVE), "no active deployment")
         wait_until(
             lambda: [each["stabilityStatus"] for each in self.service()["taskSets"]] == ["STEADY_STATE"], "one task set"
@@ -71,6 +74,13 @@ class Web:
         content = json.dumps({"version": 0.0, "Resources": [service]})
         revision = {"revisionType": "AppSpecContent", "appSpecContent": {"content": content}}
         return self.codedeploy.create_deployment(**self.names, revision=revision, **more)["deploymentId"]
+
+    def at_once(self, task_definition: str | None = None) -> str:
+        """A deployment of this revision, or of the present one again, that has moved all traffic."""
+        named = task_definition or self.service()["taskDefinition"]
+        made = self.create(named, deploymentConfigName="CodeDeployDefault.ECSAllAtOnce")
+        wait_until(lambda: self.get(made)["instanceTerminationWaitTimeStarted"], "waits to terminate")
+        return made
 
     def get(self, deployment: str) -> dict:
         return self.codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"]
@@ -132,10 +142,10 @@ def test_a_deployment_moves_the_traffic_and_ends_the_old_tasks(web: Web) -> None
     wait_until(lambda: web.weights() == {old: 0, new: 100}, "all traffic moved")
     wait_until(lambda: web.get(deployment)["instanceTerminationWaitTimeStarted"], "waits to terminate")
     assert (web.get(deployment)["status"], web.task_sets()[before]) == ("InProgress", "ACTIVE")
-    found = web.wait(deployment, "Succeeded")
-    assert found["startTime"] < found["completeTime"]
-    assert "deploymentOverview" not in found
     web.idle()
+    found = web.get(deployment)
+    assert found["startTime"] < found["completeTime"]
+    assert found["status"] == "Succeeded" and "deploymentOverview" not in found
     assert list(web.task_sets().values()) == ["PRIMARY"] and web.primary() != before
     status, _ = http_call(web.facts["alb_url"], "/health")
     assert status == 200
@@ -154,7 +164,7 @@ def test_the_appspec_is_told_by_its_revision_only(web: Web) -> None:
 @pytest.mark.parametrize("stage", ["shifting", "shifted"])
 def test_stopped_with_rollback_the_old_tasks_have_all_traffic_again(web: Web, stage: str) -> None:
     before, weights = web.service()["taskSets"], web.weights()
-    deployment = web.ship("erroring", stage)
+    deployment = web.ship("erroring", "shifting") if stage == "shifting" else web.at_once()
     answer = web.codedeploy.stop_deployment(deploymentId=deployment, autoRollbackEnabled=True)
     assert answer["status"] == "Pending"
     stopped = web.wait(deployment, "Stopped")
@@ -180,8 +190,7 @@ def test_stopped_without_rollback_the_traffic_stays_divided_until_the_next_deplo
     web.codedeploy.stop_deployment(deploymentId=deployment, autoRollbackEnabled=False)
     assert "rollbackInfo" not in web.wait(deployment, "Stopped")
     assert sorted(web.weights().values()) == [10, 90]
-    again = web.create(f"{web.facts['task_family']}:{before}", deploymentConfigName="CodeDeployDefault.ECSAllAtOnce")
-    web.wait(again, "Succeeded")
+    web.at_once(f"{web.facts['task_family']}:{before}")
     web.idle()
     assert web.primary() == before
     assert sorted(web.weights().values()) == [0, 100]
