@@ -285,7 +285,7 @@ def too_many(seen):
     return f"{stops} of its tasks failed one after the other" if stops >= STOPPED_TOO_OFTEN else None
 
 
-def watch(wait, look, reached, failure, what, usual, pace=None):
+def watch(wait, look, reached, failure, what, usual, pace=None, state=None):
     """Wait for a state of a service, and say why when it fails or does not come.
 
     Args:
@@ -293,7 +293,7 @@ def watch(wait, look, reached, failure, what, usual, pace=None):
         look: returns {service, targets, stops}: DescribeServices entry, `Service.targets`, reasons of failed tasks.
         reached: pure predicate on what was seen.
         failure: pure; why it never will be reached, or None.
-        what, usual, pace: as for `wait`.
+        what, usual, pace, state: as for `wait`; `state` is `progress` by default.
 
     Raises:
         Stop, WaitTimeout: with the reasons of stopped tasks, the targets' health and the last events.
@@ -313,16 +313,16 @@ def watch(wait, look, reached, failure, what, usual, pace=None):
         return False
 
     try:
-        return wait(keep, done, what, usual=usual, state=progress, pace=pace)
+        return wait(keep, done, what, usual=usual, state=state or progress, pace=pace)
     except WaitTimeout as error:
         raise WaitTimeout(f"{error}. {findings(last)}" if last else str(error)) from error
 
 
-def follow(wait, service, reached, failure, what, usual, pace=None, ours=None, also=None, since_now=False):
+def follow(wait, service, reached, failure, what, usual, pace=None, state=None, ours=None, also=None, since_now=False):
     """`watch` a service roll out; its tasks and targets are looked at now and then, and when something went wrong.
 
     Args:
-        wait, reached, failure, what, usual, pace: as for `watch`.
+        wait, reached, failure, what, usual, pace, state: as for `watch`.
         service: Service.
         ours: the id of the deployment whose failed tasks count, of the DescribeServices entry; default the primary one.
         also: more to look at, {name: seen} for the DescribeServices entry.
@@ -343,7 +343,7 @@ def follow(wait, service, reached, failure, what, usual, pace=None, ours=None, a
             closer = {"targets": found["targets"], "stops": stops}
         return dict(seen, **closer)
 
-    return watch(wait, look, reached, failure, what, usual, pace)
+    return watch(wait, look, reached, failure, what, usual, pace, state)
 
 
 def progress(seen):

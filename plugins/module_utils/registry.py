@@ -13,7 +13,8 @@ import re
 from dataclasses import dataclass
 
 from .aws import DENIED, code_of
-from .errors import Unreachable
+from .errors import Refusal, Unreachable
+from .task_definition import short
 
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html
 _ECR = re.compile(
@@ -94,6 +95,44 @@ def look(aws, name, ran=None, ran_at=None, in_use=False):
         why = f"its tag means another image since {pushed} than when it ran"
         return image(MOVED, why, digest=now, ran_is_there=ecr.has(ran))
     return image(THERE, digest=now)
+
+
+def gate(revision, images, wanted, option, by_digest=False):
+    """Notes for a person about the images of a revision that tasks are to be started with.
+
+    Args:
+        revision: ARN of the task definition; images: {container: Image} of it.
+        wanted: parameters accept_moved_image and accept_unknown_image.
+        option: the one by which a person names another revision.
+        by_digest: tasks start with the digests that ran: what a tag means now does not matter to them.
+
+    Raises:
+        Refusal: an image cannot be pulled, or is not what ran, or nobody can say.
+    """
+    notes = []
+    for container, image in images.items():
+        what = f"{image.name} of container {container} in {short(revision)}"
+        if by_digest and image.ran_is_there:
+            continue
+        if image.state == GONE:
+            raise Refusal(f"{what} cannot be pulled: {image.why}: push it again, or give another revision as {option}")
+        if image.state == MOVED:
+            pin = f"register a revision with {parts(image.name)[0]}@{image.ran} and give that as {option}, or "
+            if not wanted["accept_moved_image"]:
+                raise Refusal(
+                    f"{what} is not what ran: {image.why}: {pin if image.ran_is_there else ''}accept_moved_image=true takes it as it is"
+                )
+            notes.append(f"override accept_moved_image: {what}: {image.why}")
+        if image.state == UNKNOWN and image.in_use:
+            notes.append(f"{what} was not checked ({image.why}); the present revision uses it too")
+        elif image.state == UNKNOWN:
+            if not wanted["accept_unknown_image"]:
+                raise Refusal(
+                    f"nothing tells whether {what} can still be pulled: {image.why}: "
+                    f"accept_unknown_image=true goes on without knowing"
+                )
+            notes.append(f"override accept_unknown_image: {what}: {image.why}")
+    return notes
 
 
 class _Repository:

@@ -320,7 +320,7 @@ class EcsRollback(Verb):
             stops = change.do == "stop"
             notes += [
                 *_definition_gate(choice.goal, observed["definition"], observed["releases"]),
-                *_image_gate(choice.goal, observed["images"], wanted, stops),
+                *registry.gate(choice.goal, observed["images"], wanted, "task_definition", by_digest=stops),
                 *_migration_gate(choice, wanted),
             ]
         steps = [change] if change else []
@@ -481,39 +481,6 @@ def _definition_gate(goal, definition, past):
     raise Refusal(
         f"{short(goal)} {what}, so no service can go to it: {how if definition else 'register it anew'}{instead}"
     )
-
-
-def _image_gate(goal, images, wanted, stops):
-    """Raises Refusal where an image of the goal cannot run, or is not what ran; else notes.
-
-    `stops`: ECS itself goes back, to the digests that it noted; what a tag means now does not matter to it.
-    """
-    notes = []
-    for container, image in images.items():
-        what = f"{image.name} of container {container} in {short(goal)}"
-        if stops and image.ran_is_there:
-            continue
-        if image.state == registry.GONE:
-            raise Refusal(
-                f"{what} cannot be pulled: {image.why}: push it again, or give another revision as task_definition"
-            )
-        if image.state == registry.MOVED:
-            pin = f"register a revision with {registry.parts(image.name)[0]}@{image.ran} and give that as task_definition, or "
-            if not wanted["accept_moved_image"]:
-                raise Refusal(
-                    f"{what} is not what ran: {image.why}: {pin if image.ran_is_there else ''}accept_moved_image=true takes it as it is"
-                )
-            notes.append(f"override accept_moved_image: {what}: {image.why}")
-        if image.state == registry.UNKNOWN and image.in_use:
-            notes.append(f"{what} was not checked ({image.why}); the present revision uses it too")
-        elif image.state == registry.UNKNOWN:
-            if not wanted["accept_unknown_image"]:
-                raise Refusal(
-                    f"nothing tells whether {what} can still be pulled: {image.why}: "
-                    f"accept_unknown_image=true goes on without knowing"
-                )
-            notes.append(f"override accept_unknown_image: {what}: {image.why}")
-    return notes
 
 
 def _migration_gate(choice, wanted):
