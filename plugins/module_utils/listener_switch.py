@@ -14,14 +14,11 @@ What is observed is a dict:
 
 from __future__ import annotations
 
-from . import ecs, elbv2
+from . import codedeploy, ecs, elbv2
 from .elbv2 import short
 from .errors import Refusal
 from .forwarding import GROUPS_AN_ACTION, attached, is_sticky, same, share, shifted, weights
 from .verb import Plan, Step
-
-# https://docs.aws.amazon.com/codedeploy/latest/APIReference/API_DeploymentInfo.html
-UNFINISHED = ("Created", "Queued", "InProgress", "Baking", "Ready")
 
 
 def plan(observed, wanted):
@@ -249,7 +246,7 @@ def _deploying(service, observed):
     sets = service.get("taskSets", [])
     for each in sets:
         found = observed["deployments"].get(each.get("externalId"))
-        if found and found["status"] in UNFINISHED:
+        if found and codedeploy.is_active(found):
             return f"CodeDeploy is deploying {name} ({found['deploymentId']} is {found['status']})"
     if any(each.get("stabilityStatus") == "STABILIZING" for each in sets):
         return f"a task set of {name} is still stabilizing"

@@ -19,7 +19,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """As quick as it can be without hiding the waits; a region that is cut off stays silent as long as a real one."""
     running = Sandbox(Path(tmp_path_factory.mktemp("sandbox")) / "home")
     running.up(
-        promotion_seconds=1, create_seconds=0.3, backup_seconds=0.3, metric_seconds=1, dns_ttl=1, hold_seconds=30
+        promotion_seconds=1,
+        create_seconds=0.3,
+        backup_seconds=0.3,
+        metric_seconds=1,
+        dns_ttl=1,
+        # No test waits so long for CodeDeploy: they say "go on".
+        deployment_minute=6,
+        hold_seconds=30,
     )
     yield running
     running.down()
