@@ -191,7 +191,7 @@ def create_rule(
         raise _refuse("ValidationError", "A condition must be specified")
     balancer = backend.load_balancers[listener.load_balancer_arn]
     actions = _checked(backend, balancer, listener.protocol, actions, None)
-    return _moto["create_rule"](backend, listener_arn, conditions, int(priority), actions, **given)
+    return _described(_moto["create_rule"](backend, listener_arn, conditions, int(priority), actions, **given))
 
 
 def modify_rule(backend: Any, rule_arn: str, conditions: list[dict], actions: list[dict]) -> Any:
@@ -202,7 +202,17 @@ def modify_rule(backend: Any, rule_arn: str, conditions: list[dict], actions: li
         listener = backend.describe_listeners(None, [rule.listener_arn])[0]
         balancer = backend.load_balancers[listener.load_balancer_arn]
         actions = _checked(backend, balancer, listener.protocol, actions, [each.data for each in rule.actions])
-    return _moto["modify_rule"](backend, rule_arn, conditions, actions)
+    return _described(_moto["modify_rule"](backend, rule_arn, conditions, actions))
+
+
+def _described(rule: Any) -> Any:
+    """Hosts and paths are described in both spellings, however they were given."""
+    for condition in rule.conditions:
+        name = {"host-header": "HostHeaderConfig", "path-pattern": "PathPatternConfig"}.get(condition["Field"])
+        if name:
+            values = condition.get("Values") or condition[name]["Values"]
+            condition |= {"Values": values, name: {"Values": values}}
+    return rule
 
 
 def delete_rule(backend: Any, arn: str) -> Any:

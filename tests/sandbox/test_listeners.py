@@ -217,6 +217,8 @@ def test_rules_of_another_port_are_served_in_their_order(world, elbv2, both):
     assert status("/v1/rows/1") == 418
     described = elbv2.describe_rules(ListenerArn=listener)["Rules"]
     assert [each["Priority"] for each in described] == ["10", "20", "default"]
+    both_ways = {"Field": "path-pattern", "Values": ["/v1/*"], "PathPatternConfig": {"Values": ["/v1/*"]}}
+    assert described[0]["Conditions"] == [both_ways]
     with pytest.raises(ClientError, match="PriorityInUse"):
         rule(20, "/x", teapot)
     with pytest.raises(ClientError, match="OperationNotPermitted"):
