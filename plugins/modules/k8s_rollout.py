@@ -15,7 +15,8 @@ description:
     its last log lines.
   - An undo without O(to_revision) goes to the last revision that was really available, as far as the cluster can tell. It
     goes to one that still serves, and passes over restarts of the same template and revisions that never took over.
-  - A workload that already went back is left as it is, so the same task again is safe.
+  - A workload that this verb already took back is left as it is, so the same task again is safe. Where a template is back
+    that ran before, and nothing tells whether somebody went back by hand or shipped it again, it asks for O(to_revision).
   - An edit by somebody else between the look and the change is noticed, and nothing is overwritten.
   - B(Risk:) O(action=recreate) takes the workload off the air until its pods are back.
 options:
