@@ -143,7 +143,8 @@ def version_before(observed):
 def is_way_back(observed, refresh):
     """Pure: does this refresh bring what was in service before what the group has now? Then nobody must turn it round."""
     is_forward = refresh is not None and refresh["Status"] in ("Pending", "InProgress", "Baking")
-    return is_forward and goal_of(refresh, observed["versions"]) == _back(observed) is not None
+    back = _back(observed)
+    return is_forward and back is not None and goal_of(refresh, observed["versions"]) == back
 
 
 def others(observed):

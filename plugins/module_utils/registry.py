@@ -52,7 +52,7 @@ def text(name, digest):
 
 def parts(name):
     """(repository with its registry, tag, digest) of an image's name; the tag is "latest" where neither is given."""
-    rest, _, digest = name.partition("@")
+    rest, digest = (*name.split("@", 1), "")[:2]
     head, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:
         head, tag = rest, "" if digest else "latest"

@@ -146,7 +146,7 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description:
-    - RV(before.rules) is what each rule forwards to that names one of the two groups, as weights. RV(before.healthy) is the
+    - C(rules) is what each rule forwards to that names one of the two groups, as weights. C(healthy) is the
       number of healthy targets of each group.
   returned: unless refused
   type: dict

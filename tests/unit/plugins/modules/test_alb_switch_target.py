@@ -134,7 +134,7 @@ def test_every_rule_moves_at_once_and_undo_brings_back_the_exact_actions(switch)
     found = {HTTP: [{"Type": "forward", "TargetGroupArn": BLUE}], RULE: forward(blue=3, canary=1)}
     region = Region(**copy.deepcopy(found), **{TEST: forward(green=1)})
     result = switch(region, services=[SERVICE])
-    assert sorted(arn for _, arn, _ in region.changes) == [RULE, HTTP] or len(region.changes) == 2
+    assert sorted(change[1] for change in region.changes) == sorted([RULE, HTTP])
     assert region.weights() == {"blue": 0, "green": 1}
     assert region.weights(RULE) == {"blue": 0, "green": 3, "canary": 1}
     assert region.weights(TEST) == {"green": 1}
@@ -276,7 +276,7 @@ def test_lost_answer_is_looked_up_before_anything_is_sent_again(switch, way, arn
     getattr(region, way)[arn] = 1
     result = switch(region)
     assert not result["failed"] and dos(result) == ["shift"]
-    assert [name for _, name, _ in region.changes].count(arn) == (1 if way == "lose" else 2)
+    assert [change[1] for change in region.changes].count(arn) == (1 if way == "lose" else 2)
     assert len(region.changes) == (2 if way == "lose" else 3)
 
 
@@ -323,7 +323,7 @@ def test_client_secret_is_left_as_it_is(switch):
     oidc = {"Type": "authenticate-oidc", "Order": 1, "AuthenticateOidcConfig": {"ClientId": "me"}}
     region = Region(**{HTTP: [oidc, dict(forward(blue=1)[0], Order=2)], TEST: forward(green=1)})
     switch(region)
-    kept, moved = next(actions for _, arn, actions in region.changes if arn == HTTP)
+    kept, moved = next(change[2] for change in region.changes if change[1] == HTTP)
     assert kept["AuthenticateOidcConfig"] == {"ClientId": "me", "UseExistingClientSecret": True}
     assert moved["Order"] == 2
 

@@ -145,7 +145,7 @@ def test_a_given_one_that_is_not_the_original_is_deployed_after_the_stop(rollbac
     plan = rollback(region, deployment="d-0", check=True)
     assert [step["do"] for step in plan["steps"]] == ["stop", "settle", "deploy", "settle"]
     result = rollback(region, deployment="d-0", leaving="d-2")
-    assert [name for name, _ in region.changes] == ["stop_deployment", "create_deployment"]
+    assert [change[0] for change in region.changes] == ["stop_deployment", "create_deployment"]
     assert region.changes[1] == deployed(5, "d-4 to d-0")
     assert result["after"]["traffic"] == {"regami-web:5": 100}
 
@@ -225,7 +225,7 @@ def test_a_stop_without_a_rollback_of_its_own_is_followed_by_a_deployment(rollba
     region.shift(10)
     monkeypatch.setattr(region, "stop_deployment", lambda **_: region.deployments[-1].update(status="Stopped"))
     rollback(region)
-    assert [name for name, _ in region.changes] == ["stop_deployment", "create_deployment"]
+    assert [change[0] for change in region.changes] == ["stop_deployment", "create_deployment"]
 
 
 @pytest.mark.parametrize("kind", ["lose", "drop"])
@@ -238,7 +238,7 @@ def test_a_lost_answer_is_looked_into(rollback, kind, operation):
     getattr(region, kind)[operation] = 1
     result = rollback(region)
     assert not result["failed"], result
-    assert [name for name, _ in region.changes] == [operation] * (1 if kind == "lose" else 2)
+    assert [change[0] for change in region.changes] == [operation] * (1 if kind == "lose" else 2)
     assert result["after"]["traffic"] == {"regami-web:1": 100}
     assert result["changed"] and result["deployment_id"] == "d-3"
 
@@ -280,7 +280,7 @@ def test_one_that_ends_before_it_is_stopped_is_replaced(rollback, monkeypatch):
 
     monkeypatch.setattr(region, "stop_deployment", too_late)
     result = rollback(region)
-    assert [name for name, _ in region.changes] == ["stop_deployment", "create_deployment"]
+    assert [change[0] for change in region.changes] == ["stop_deployment", "create_deployment"]
     assert not result["failed"] and [step["do"] for step in result["steps"]] == ["deploy", "settle"]
 
 
@@ -389,6 +389,7 @@ def test_an_active_deployment_needs_no_older_one(rollback):
 def test_alarms_may_be_obeyed_and_traffic_moved_slowly(rollback):
     region = Web()
     rollback(region, ignore_alarms=False, deployment_config="CodeDeployDefault.ECSCanary10Percent5Minutes")
-    ((_, sent),) = region.changes
+    operation, sent = region.changes[0]
+    assert operation == "create_deployment"
     assert "overrideAlarmConfiguration" not in sent
     assert sent["deploymentConfigName"] == "CodeDeployDefault.ECSCanary10Percent5Minutes"
