@@ -263,6 +263,11 @@ class EcsRollback(Verb):
         past = self.history.releases(service, found["listed"])
         if self.choice is None:
             self.choice, self.newest = self._choose(service, past), past[0].task_definition
+            if isinstance(found["listed"], ClientError):
+                self.notes.append(
+                    f"the history of deployments was not to be had ({code_of(found['listed'])}): "
+                    f"the service's own deployments and events told"
+                )
             self._look_at_images(service, past)
         elif past[0].task_definition not in (self.goal, self.newest):
             raise Stop(_somebody_else(service, past[0].task_definition))

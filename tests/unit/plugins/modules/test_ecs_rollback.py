@@ -364,6 +364,7 @@ def test_without_the_api_of_service_deployments(rollback, code):
     result = rollback(region)
     assert region.changes == [update(41)] and not result["failed"]
     assert result["before"]["images"] == {"app": image(42)}
+    assert any(f"history of deployments was not to be had ({code})" in note for note in result["notes"])
 
 
 # --- the night goes on ---
