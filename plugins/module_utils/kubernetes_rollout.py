@@ -19,8 +19,6 @@ from .verb import Plan, Step
 # How many pods a workload had before it was scaled to 0, so that a run that is killed there finds it again.
 COUNT = "sre.runbooks/replicas"
 
-SETTLE = "settle"
-
 
 def plan(observed, wanted):
     """The steps of one action.
@@ -56,11 +54,6 @@ def plan(observed, wanted):
             made, f"the Helm release {release} does not know of this: its next upgrade starts from the old values"
         )
     return made
-
-
-def is_change(steps):
-    """Waiting changes nothing."""
-    return any(step["do"] != SETTLE for step in steps)
 
 
 def _undo(observed, wanted, kind):
@@ -180,7 +173,7 @@ def _recreate(observed, wanted, kind):
     if kept is None and present:
         steps.append(Step("empty", f"scale {name} to 0: nothing serves from here on", present, 0, {"count": count}))
     if steps or (not present and (observed["pods"] or workload["status"].get("replicas"))):
-        steps.append(Step("drain", f"wait until {name} has no pod left"))
+        steps.append(Step("drain", f"wait until {name} has no pod left", waits=True))
     if steps or not present:
         steps.append(Step("fill", f"scale {name} to {count}", 0, count, {"count": count}))
     steps.append(_settle(workload, f"serves with {count} pods"))
@@ -246,7 +239,7 @@ def _settled(workload):
 
 
 def _settle(workload, what):
-    return Step(SETTLE, f"wait until {workload['metadata']['name']} {what}")
+    return Step("settle", f"wait until {workload['metadata']['name']} {what}", waits=True)
 
 
 def _unblock(workload, revision, pods):
@@ -302,7 +295,7 @@ def _noted(made, note):
 
 
 def _changes(steps):
-    return is_change([step.shown() for step in steps])
+    return any(not step.waits for step in steps)
 
 
 # Patches. Each tests the generation, which every change of a spec raises and no change of a status does: an edit that

@@ -185,14 +185,9 @@ from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_his
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_rollout as rollout
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_workload as workloads
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import (
-    Overtaken,
-    Refusal,
-    Stop,
-    WaitTimeout,
-    near,
-)
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtaken, Stop, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_api import objects
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import snippet
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
@@ -224,12 +219,9 @@ class K8sRollout(Verb):
     def __init__(self, module):
         super().__init__(module)
         self.name, self.namespace = self.params["name"], self.params["namespace"]
-        self.kind = workloads.KINDS[self.params["kind"]]
         self.cluster = api.Cluster(self.params)
-        if self.kind.name == "DeploymentConfig":
-            self.path = api.openshift_path(self.cluster, self.kind.name, self.name, self.namespace)
-        else:
-            self.path = objects(self.namespace, self.kind.resource, self.name)
+        self.reader = Reader(self.cluster, self.params["kind"], self.namespace, self.name)
+        self.kind, self.path = self.reader.kind, self.reader.path
         self.stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # The template that was found, and those that this run has sent; any other one is somebody else's.
         self.templates, self.version = [], None
@@ -260,27 +252,9 @@ class K8sRollout(Verb):
 
     def look(self):
         """{workload, revisions, pods}, as they are now."""
-        try:
-            workload = self.workload = self.cluster.read(self.path)
-        except api.NotFound as error:
-            raise self._not_found(error) from error
-        kept, pods = objects(self.namespace, self.kind.revisions_in, api=self.kind.revisions_api), self._pods()
-        found = together(
-            revisions=lambda: self.cluster.read(kept, labelSelector=workloads.revision_selector(workload)),
-            pods=lambda: self.cluster.read(pods, labelSelector=workloads.selector(workload)),
-        )
-        revisions = self.kind.revisions(workload, found["revisions"]["items"])
-        # A pod is of its ReplicaSet, of its ReplicationController, or of the workload itself.
-        owners = {workload["metadata"]["uid"], *(each.uid for each in revisions)}
-        pods = [
-            pod
-            for pod in found["pods"]["items"]
-            if owners & {owner["uid"] for owner in pod["metadata"].get("ownerReferences", [])}
-        ]
-        return {"workload": workload, "revisions": history.counted(revisions, pods), "pods": pods}
-
-    def _pods(self, name=None):
-        return objects(self.namespace, "pods", name, api="/api/v1")
+        seen = self.reader.look()
+        self.workload = seen["workload"]
+        return seen
 
     def _autoscaler(self):
         if self.params["action"] != "recreate":
@@ -321,7 +295,7 @@ class K8sRollout(Verb):
 
     def unblock(self, pod, uid):
         # With the precondition a pod of the same name that took its place meanwhile stays.
-        path = self._pods(pod)
+        path = self.reader.pods(pod)
         with contextlib.suppress(api.NotFound, Overtaken):
             self.cluster.change("DELETE", path, {"preconditions": {"uid": uid}})
 
@@ -400,7 +374,7 @@ class K8sRollout(Verb):
         return f"{self.name}: {what} ({serving} of {count} pods serve, of any revision)"
 
     def _last_words(self, trouble):
-        path = self._pods(trouble.pod) + "/log"
+        path = self.reader.pods(trouble.pod) + "/log"
         more = {"previous": "true"} if trouble.previous else {}
         log = attempt(
             lambda: self.cluster.read(path, container=trouble.container, tailLines=LOG_LINES, **more),
@@ -437,30 +411,8 @@ class K8sRollout(Verb):
             return [{"verb": "sre.runbooks.k8s_rollout", "arguments": dict(where, **back)}]
         return []
 
-    def is_change(self, steps):
-        return rollout.is_change(steps)
-
     def view(self, observed):
         return rollout.view(observed, self.kind)
-
-    def _not_found(self, error):
-        """Which of the two is missing, and what there is."""
-        check = "check name, namespace and context of this host in the inventory"
-        space = attempt(lambda: self.cluster.read(f"/api/v1/namespaces/{self.namespace}"), Stop)
-        if isinstance(space, api.NotFound):
-            spaces = attempt(lambda: self.cluster.read("/api/v1/namespaces"), Stop)
-            return Refusal(
-                f"there is no namespace {self.namespace} in {self.cluster.host}{_near(self.namespace, spaces)}: {check}"
-            )
-        there = attempt(lambda: self.cluster.read(self.path.rpartition("/")[0]), Stop)
-        what = f"there is no {self.kind.name} {self.name} in namespace {self.namespace}"
-        return Refusal(f"{what}{_near(self.name, there)}: {check}")
-
-
-def _near(name, found):
-    if isinstance(found, Stop):
-        return ""
-    return f" ({near(name, [each['metadata']['name'] for each in found['items']])})"
 
 
 def _unready(seen):
