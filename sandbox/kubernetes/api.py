@@ -35,7 +35,7 @@ Handler = Callable[[Request, Target], tuple[int, Any]]
 
 
 class Api:
-    """`handlers` are the subresources that other files add, by (resource, name)."""
+    """`handlers` are the subresources that other files add, by (resource, name); name "": creations of the resource."""
 
     def __init__(self, store: Store, address: str) -> None:
         self.store, self.address = store, address
@@ -48,6 +48,8 @@ class Api:
         target = request.target
         if target.subresource:
             return self._subresource(request, target)
+        if request.verb == "create" and (handler := self.handlers.get((target.resource, ""))):
+            return handler(request, target)
         nowhere = target.resource.namespaced and not target.namespace
         if request.verb not in target.resource.verbs or (request.verb == "create" and (target.name or nowhere)):
             raise errors.method_not_allowed()

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from . import reviews
 from .api import Api
 from .controllers.autoscalers import Autoscalers
 from .controllers.balancers import Balancers
@@ -26,7 +29,7 @@ from .evictions import Evictions
 from .kubelet import Kubelet
 from .logs import Logs
 from .openshift import Subresources
-from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, PODS
+from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, PODS, SELF_ACCESS_REVIEWS, SELF_REVIEWS
 from .store import Store
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Cluster:
         self.balancers = Balancers(self.world, self.store, self.region)
         self.api.handlers[PODS, "log"] = Logs(self.store, self.kubelet).read
         self.api.handlers[PODS, "eviction"] = Evictions(self.store, self.api).evict
+        self.api.handlers[SELF_ACCESS_REVIEWS, ""] = self.api.handlers[SELF_REVIEWS, ""] = reviews.answer
         openshift = Subresources(self.store)
         self.api.handlers[DEPLOYMENT_CONFIGS, "instantiate"] = openshift.instantiate
         self.api.handlers[DEPLOYMENT_CONFIGS, "rollback"] = openshift.rollback
@@ -117,15 +121,21 @@ class Cluster:
 
     def sync(self) -> None:
         self.control()
-        self.balancers.sync()
+        self._guard(self.balancers.sync)
         self.kubelet.take_up()
 
     def control(self) -> None:
         """One look of every controller. They write in one thread; clients and kubelets write beside them."""
         for controller in self._controllers:
             with self.store.lock:
-                try:
-                    controller.sync()
-                except ApiError as error:
-                    # What it looked at was deleted or changed meanwhile: the next look sees that.
-                    self.world.log(f"{type(controller).__name__}: {error}")
+                self._guard(controller.sync)
+
+    def _guard(self, sync: Callable[[], None]) -> None:
+        """A controller that stumbles over one object must not stop all others, and tries again at the next look."""
+        name = type(sync.__self__).__name__
+        try:
+            sync()
+        except ApiError as error:
+            self.world.log(f"{name}: {error}")
+        except Exception as error:
+            self.world.log(f"{name}: " + "".join(traceback.format_exception(error)))

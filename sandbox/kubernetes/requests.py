@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-from . import errors
-from .resources import BY_PATH, NAMESPACES, Resource
+from . import errors, protobuf
+from .resources import BY_PATH, Resource
 
 READS = ("get", "list", "watch")
 
@@ -104,7 +104,9 @@ class Request:
 
     @cached_property
     def document(self) -> Any:
-        """The body, JSON or YAML. Raises BadRequest."""
+        """The body: JSON, YAML, or what protocol buffers say. Raises BadRequest, UnsupportedMediaType."""
+        if self.content_type == protobuf.MEDIA_TYPE:
+            return protobuf.decode(self.body)
         try:
             if "yaml" in self.content_type:
                 return yaml.safe_load(self.body)
@@ -125,7 +127,3 @@ class Request:
         given = self.document if self.body and isinstance(self.document, dict) else {}
         options = {name: self.query[name] for name in ("propagationPolicy", "gracePeriodSeconds") if name in self.query}
         return {**given, **options}
-
-    @property
-    def namespace_is_named(self) -> bool:
-        return self.target is not None and self.target.resource == NAMESPACES

@@ -94,6 +94,19 @@ DISRUPTION_BUDGETS = Resource(
 INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", ("ing",), status=True, generation=True)
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", ("netpol",), generation=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+# Questions: nothing is kept.
+SELF_ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io",
+    "v1",
+    "selfsubjectaccessreviews",
+    "SelfSubjectAccessReview",
+    namespaced=False,
+    verbs=("create",),
+)
+SELF_REVIEWS = Resource(
+    "authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False, verbs=("create",)
+)
 DEPLOYMENT_CONFIGS = Resource(
     "apps.openshift.io",
     "v1",
@@ -127,6 +140,9 @@ ALL = (
     NETWORK_POLICIES,
     DISRUPTION_BUDGETS,
     LEASES,
+    ENDPOINT_SLICES,
+    SELF_ACCESS_REVIEWS,
+    SELF_REVIEWS,
     DEPLOYMENT_CONFIGS,
 )
 BY_PATH = {(each.group, each.version, each.plural): each for each in ALL}

@@ -142,6 +142,9 @@ def _container_problems(pod: dict, where: str) -> list[Problem]:
             message = f'Duplicate value: "{container["name"]}"'
             problems.append((f"{field}.name", "FieldValueDuplicate", message))
         seen.add(container.get("name"))
+        for place, port in enumerate(container.get("ports") or []):
+            if not isinstance(port.get("containerPort"), int):
+                problems.append((f"{field}.ports[{place}].containerPort", *_REQUIRED))
     return problems
 
 

@@ -259,3 +259,14 @@ def test_kubectl_is_content(namespace, kubectl):
     )
     assert "restarted" in kubectl("rollout", "restart", "deployment/web")
     kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+
+
+def test_kubectl_writes_what_the_runbook_has_it_write(namespace, kubectl):
+    """Typed objects: newer ones send them in protocol buffers."""
+    kubectl("create", "configmap", "maintenance-mode", "--from-literal=enabled=true")
+    kubectl("create", "secret", "generic", "secrets-new", "--from-literal=jwt-secret=s3cret")
+    found = namespace.api.get(namespace.path("configmaps", "maintenance-mode", "api/v1"))
+    assert (found["data"], found["kind"]) == ({"enabled": "true"}, "ConfigMap")
+    secret = namespace.api.get(namespace.path("secrets", "secrets-new", "api/v1"))
+    assert (secret["data"], secret["type"]) == ({"jwt-secret": "czNjcmV0"}, "Opaque")
+    assert kubectl("auth", "can-i", "patch", "deployments").strip() == "yes"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.kubernetes import fields, names, patches, selectors
+from sandbox.kubernetes import fields, names, patches, protobuf, selectors
 from sandbox.kubernetes.controllers import rolling
 from sandbox.kubernetes.controllers.rolling import Bounds, Group
 from sandbox.kubernetes.errors import ApiError
@@ -73,6 +73,30 @@ def test_json_patch_that_does_not_fit_is_invalid():
 def test_label_selectors(text, chosen):
     labels = {"web": {"app": "web"}, "web-canary": {"app": "web", "track": "canary"}, "db": {"app": "db"}}
     assert {name for name, each in labels.items() if selectors.labels(text)(each)} == chosen
+
+
+def field(number: int, value: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def envelope(kind: str, raw: bytes) -> bytes:
+    return b"k8s\0" + field(1, field(1, b"v1") + field(2, kind.encode())) + field(2, raw)
+
+
+def test_protocol_buffers_are_read_or_refused():
+    metadata = field(1, field(1, b"m") + field(3, b""))
+    data = field(2, field(1, b"a") + field(2, b"1"))
+    assert protobuf.decode(envelope("ConfigMap", metadata + data)) == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "m"},
+        "data": {"a": "1"},
+    }
+    assert protobuf.decode(envelope("Namespace", metadata + field(3, field(1, b""))))["metadata"] == {"name": "m"}
+    for unread in (envelope("Namespace", metadata + field(3, field(1, b"Active"))), envelope("Node", metadata), b"{}"):
+        with pytest.raises(ApiError) as caught:
+            protobuf.decode(unread)
+        assert caught.value.code == 415
 
 
 # ---- rolling updates -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import events, selectors
+from ..errors import ApiError
 from ..names import template_hash
 from ..resources import DEPLOYMENTS, PODS, REPLICA_SETS
 from ..store import Store, now, owner_reference, place_of, timestamp
@@ -117,7 +118,7 @@ class Deployments:
         deployment = rollout.deployment
         revision = max((revision_of(each) for each in rollout.old), default=0) + 1
         if rollout.new is None:
-            new = self._store.create(REPLICA_SETS, self._new_replica_set(rollout, revision))
+            new = self._create_new(rollout, revision)
             self._condition(deployment, "NewReplicaSetCreated", f'Created new replica set "{new["metadata"]["name"]}"')
             size = new["spec"]["replicas"]
             if size:
@@ -132,6 +133,17 @@ class Deployments:
             DEPLOYMENTS, deployment, lambda it: it["metadata"].setdefault("annotations", {}).update({REVISION: number})
         )
         return self._look(deployment)
+
+    def _create_new(self, rollout: Rollout, revision: int) -> dict:
+        """Another hash is tried when a ReplicaSet of somebody else has the name."""
+        while True:
+            try:
+                return self._store.create(REPLICA_SETS, self._new_replica_set(rollout, revision))
+            except ApiError:
+                count = rollout.deployment["status"].get("collisionCount", 0) + 1
+                rollout.deployment = self._store.change(
+                    DEPLOYMENTS, rollout.deployment, lambda it, count=count: it["status"].update(collisionCount=count)
+                )
 
     def _new_replica_set(self, rollout: Rollout, revision: int) -> dict:
         deployment = rollout.deployment

@@ -4,13 +4,14 @@
 """Endpoints: the addresses of a Service's pods, those that are ready apart from those that are not.
 
 https://kubernetes.io/docs/concepts/services-networking/service/#endpoints
+https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 """
 
 from __future__ import annotations
 
 from ..probes import port_of
-from ..resources import ENDPOINTS, PODS, SERVICES
-from ..store import Store, place_of
+from ..resources import ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES
+from ..store import Store, owner_reference, place_of
 from .workloads import is_active, is_ready
 
 
@@ -36,6 +37,37 @@ class Endpoints:
                 item["metadata"]["labels"] = metadata["labels"]
             known = self._store.create(ENDPOINTS, item)
         self._store.change(ENDPOINTS, known, lambda it: it.update(subsets=subsets) if subsets else it.pop("subsets", 0))
+        self._slice(service, subsets)
+
+    def _slice(self, service: dict, subsets: list[dict]) -> None:
+        """The same once more, in the newer shape; the garbage collector takes it away with the Service."""
+        name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+        facts = {
+            "addressType": "IPv4",
+            "ports": subsets[0]["ports"] if subsets else [],
+            "endpoints": [
+                {
+                    "addresses": [each["ip"]],
+                    "conditions": {"ready": ready, "serving": ready, "terminating": False},
+                    "nodeName": each["nodeName"],
+                    "targetRef": each["targetRef"],
+                }
+                for subset in subsets
+                for ready, kind in ((True, "addresses"), (False, "notReadyAddresses"))
+                for each in subset.get(kind, [])
+            ],
+        }
+        known = self._store.find(ENDPOINT_SLICES, namespace, f"{name}-slice")
+        if known is None:
+            metadata = {
+                "name": f"{name}-slice",
+                "namespace": namespace,
+                "labels": {"kubernetes.io/service-name": name},
+                "ownerReferences": [owner_reference(SERVICES.group_version, SERVICES.kind, service)],
+            }
+            self._store.create(ENDPOINT_SLICES, {"metadata": metadata, **facts})
+        else:
+            self._store.change(ENDPOINT_SLICES, known, lambda it: it.update(facts))
 
     def _subsets(self, service: dict) -> list[dict]:
         selector = service["spec"]["selector"].items()
