@@ -15,15 +15,6 @@ from world import EAST, World, wait_until
 WAY = {"playbook": "rollback_deployment", "strategy": "api"}
 
 
-def image(world: World) -> str:
-    definition = world.aws("ecs").describe_task_definition(taskDefinition=world.service(EAST)["taskDefinition"])
-    return definition["taskDefinition"]["containerDefinitions"][0]["image"].rpartition(":")[2]
-
-
-def is_settled(world: World) -> bool:
-    return [each["rolloutState"] for each in world.service(EAST)["deployments"]] == ["COMPLETED"]
-
-
 def roll_back(world: World, *flags: str, **variables: Any) -> Result:
     return world.runbook.run("rollback_deployment", *flags, strategy="api", **variables)
 
@@ -39,19 +30,22 @@ def bad(first_world: World) -> Iterator[World]:
     """A world whose pipeline has rolled a build out that fails half of its requests and passes its health check."""
     world, names = first_world, first_world.names(EAST)
     take = f"/api/v1/disaster-recovery/snapshot/{names['cluster']}/{names['service']}"
-    status = ask(world, "POST", take)
-    assert status == 200
+    wait_until(lambda: ask(world, "GET", "/health") == 200, "the recovery API serves")
+    assert ask(world, "POST", take) == 200
     world.sandbox.fault("bad-build", build="erroring")
-    wait_until(lambda: is_settled(world), "the bad build is rolled out")
+    wait_until(lambda: world.is_settled(EAST), "the bad build is rolled out")
     yield world
     world.sandbox.heal()
 
 
-def ask(world: World, method: str, path: str) -> int:
+def ask(world: World, method: str, path: str) -> int | None:
+    """The status of the API's answer, None without one."""
     connection = http.client.HTTPConnection("127.0.3.10", world.sandbox.state["http_port"], timeout=10)
     try:
         connection.request(method, path, headers={"Authorization": f"Bearer {world.secret('recovery_api')}"})
         return connection.getresponse().status
+    except OSError:
+        return None
     finally:
         connection.close()
 
@@ -66,13 +60,13 @@ def test_users_are_served_again_and_a_plan_changes_nothing(bad: World) -> None:
     run = roll_back(bad)
     assert run.returncode == 0, run.output
     assert run.mutations == [f"ecs:UpdateService {EAST}"]
-    assert (image(bad), is_settled(bad)) == ("v2", True)
+    assert (bad.version(EAST), bad.is_settled(EAST)) == ("v2", True)
     assert [entry["verb"] for entry in run.report["undo"]] == ["sre.runbooks.recovery_api_rollback"]
     assert bad.stop_users()["lost_writes"] == 0
     assert not any(secret in run.output + str(run.report) for secret in bad.secrets())
     again = roll_back(bad)
     assert (again.returncode, again.mutations, again.report["outcome"]) == (0, [], "noop")
-    assert image(bad) == "v2"
+    assert bad.version(EAST) == "v2"
 
 
 def test_a_rollback_whose_answer_was_lost_is_not_sent_twice(bad: World) -> None:
@@ -80,7 +74,7 @@ def test_a_rollback_whose_answer_was_lost_is_not_sent_twice(bad: World) -> None:
     run = roll_back(bad)
     assert run.returncode == 0, run.output
     assert run.mutations == [f"ecs:UpdateService {EAST}"]
-    assert image(bad) == "v2"
+    assert bad.version(EAST) == "v2"
     # Nobody knows the snapshot that the API took: the way forward again is AWS's own.
     assert [entry["verb"] for entry in run.report["undo"]] == ["sre.runbooks.ecs_rollback"]
 
@@ -95,11 +89,11 @@ def test_a_run_that_was_killed_while_it_rolled_back_goes_on(bad: World) -> None:
     again = roll_back(bad)
     assert again.returncode == 0, again.output
     assert again.mutations == []
-    assert (image(bad), is_settled(bad)) == ("v2", True)
+    assert (bad.version(EAST), bad.is_settled(EAST)) == ("v2", True)
     assert again.report["outcome"] in ("noop", "recovered")
 
 
-def test_a_rollback_that_the_api_refuses_is_red_and_changes_nothing(bad: World) -> None:
+def test_a_rollback_that_the_api_refuses_is_red_and_can_be_repeated(bad: World) -> None:
     before = bad.service(EAST)["taskDefinition"]
     bad.sandbox.fault("recovery-api", kind="refused")
     run = roll_back(bad)
@@ -107,6 +101,9 @@ def test_a_rollback_that_the_api_refuses_is_red_and_changes_nothing(bad: World) 
     assert "could not roll back to snapshot" in run.complaints[0]
     assert "no credentials for UpdateService" in run.complaints[0]
     assert bad.service(EAST)["taskDefinition"] == before
+    bad.sandbox.heal()
+    assert roll_back(bad).returncode == 0
+    assert bad.version(EAST) == "v2"
 
 
 @pytest.mark.parametrize("kind", ["down", "error"])
@@ -114,6 +111,6 @@ def test_where_the_api_does_not_answer_aws_is_asked_and_the_record_says_so(bad: 
     bad.sandbox.fault("recovery-api", kind=kind)
     run = roll_back(bad)
     assert run.returncode == 0, run.output
-    assert (image(bad), is_settled(bad)) == ("v2", True)
+    assert (bad.version(EAST), bad.is_settled(EAST)) == ("v2", True)
     assert any(note.startswith("UNREACHABLE: the recovery API does not answer") for note in run.report["notes"])
     assert run.report["outcome"] == "recovered"

@@ -25,17 +25,6 @@ def revision(world: World) -> str:
     return world.service(EAST)["taskDefinition"].rpartition("/")[2]
 
 
-def version(world: World) -> str:
-    """The tag of the image that the service is to run."""
-    definition = world.aws("ecs").describe_task_definition(taskDefinition=revision(world))["taskDefinition"]
-    return definition["containerDefinitions"][0]["image"].rpartition(":")[2]
-
-
-def is_settled(world: World) -> bool:
-    found = world.service(EAST)
-    return [each["rolloutState"] for each in found["deployments"]] == ["COMPLETED"] and found["runningCount"] == 2
-
-
 def last_deployment(world: World) -> str:
     """How the newest service deployment stands."""
     names = world.names(EAST)
@@ -76,7 +65,7 @@ def steady(first_world: World) -> Iterator[World]:
     if revision(world) != good:
         names = world.names(EAST)
         world.aws("ecs").update_service(cluster=names["cluster"], service=names["service"], taskDefinition=good)
-    wait_until(lambda: is_settled(world), "the good release runs", 30)
+    wait_until(lambda: world.is_settled(EAST), "the good release runs", 30)
     yield world
     world.sandbox.heal()
 
@@ -109,7 +98,7 @@ def undisturbed(first_world: World) -> Undisturbed:
 
 def assert_good(world: World, run: Result) -> None:
     assert run.returncode == 0, run.output
-    assert (revision(world), is_settled(world), world.healthy_targets(EAST)) == ("regami-api:3", True, 2)
+    assert (revision(world), world.is_settled(EAST), world.healthy_targets(EAST)) == ("regami-api:3", True, 2)
     assert all(check["ok"] for check in run.report["verification"]) and run.report["verification"]
 
 

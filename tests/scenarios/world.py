@@ -146,6 +146,17 @@ class World:
         found = self.aws("ecs", region).describe_services(cluster=names["cluster"], services=[names["service"]])
         return found["services"][0]
 
+    def version(self, region: str) -> str:
+        """The tag of the image that the service is to run."""
+        found = self.aws("ecs", region).describe_task_definition(taskDefinition=self.service(region)["taskDefinition"])
+        return found["taskDefinition"]["containerDefinitions"][0]["image"].rpartition(":")[2]
+
+    def is_settled(self, region: str) -> bool:
+        """Has the last deployment ended well, with every task?"""
+        found = self.service(region)
+        states = [each["rolloutState"] for each in found["deployments"]]
+        return states == ["COMPLETED"] and found["runningCount"] == found["desiredCount"]
+
     def healthy_targets(self, region: str) -> int:
         answer = self.aws("elbv2", region).describe_target_health(TargetGroupArn=self.names(region)["target_group_arn"])
         return [each["TargetHealth"]["State"] for each in answer["TargetHealthDescriptions"]].count("healthy")
