@@ -8,6 +8,7 @@
     POST /v1/auth/login       {"email", "password"} -> {"token"}
     POST /v1/rows             {"id", "payload"} -> 201 {"id", "database"} once the row is committed; safe to repeat
     GET  /v1/rows/ID          the row
+    GET  /v1/audit/search     the last rows written, with who wrote them and when; 400 where the schema has no such columns
 
 Settings come from the task definition: DATABASE_URL and the secret DATABASE_PASSWORD, unless the URL holds it; the sandbox
 adds where to listen, APP_HOST and APP_PORT, and what the image would hold: APP_VERSION, which every answer of /health
@@ -142,6 +143,17 @@ def read_row(database: Database, number: str) -> dict:
     return {"id": row[0], "payload": row[1], "database": server}
 
 
+def search_audit(database: Database, query: str) -> dict:
+    try:
+        with database.session() as (cursor, _):
+            cursor.execute("SELECT id, written_by, written_at FROM rows ORDER BY written_at DESC LIMIT 20")
+            found = cursor.fetchall()
+    except psycopg2.ProgrammingError as error:
+        log(f"ERROR GET /v1/audit/search ProgrammingError: {str(error).splitlines()[0]}")
+        raise Refused(400, "bad request") from error
+    return {"rows": [{"id": number, "by": by, "at": at.isoformat()} for number, by, at in found]}
+
+
 TASK = os.environ.get("APP_TASK", "app")
 VERSION = os.environ.get("APP_VERSION", "")
 
@@ -158,6 +170,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, health, url.query)
         elif url.path.startswith("/v1/rows/") and url.path[9:].isdigit():
             self._answer(200, read_row, url.path[9:])
+        elif url.path == "/v1/audit/search":
+            self._answer(200, search_audit, url.query)
         else:
             self._answer(404)
 

@@ -48,13 +48,16 @@ CREATE ROLE regami LOGIN PASSWORD '{db_app}';
 GRANT regami TO {admin} WITH ADMIN OPTION;
 CREATE DATABASE {database} OWNER {admin};
 """
-# Passwords are stored as digests, as any application would: sha256 in hexadecimal.
+# As the migrations of image/migrations leave it. Passwords are stored as digests, sha256 in hexadecimal.
 _SCHEMA = """\
 CREATE TABLE users (email text PRIMARY KEY, password_sha256 text NOT NULL);
 CREATE TABLE rows (id bigint PRIMARY KEY, payload text NOT NULL, written_by text, written_at timestamptz DEFAULT now());
 INSERT INTO users VALUES ('test@example.com', encode(sha256('test'), 'hex'));
 ALTER TABLE users OWNER TO regami;
 ALTER TABLE rows OWNER TO regami;
+CREATE TABLE alembic_version (version_num varchar(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY);
+INSERT INTO alembic_version VALUES ('8e2d4c6a1f37');
+ALTER TABLE alembic_version OWNER TO regami;
 """
 _SETTINGS = """\
 listen_addresses = '{host}'
@@ -338,12 +341,12 @@ class Server:
     # ---- asking it ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def session(self, timeout: int = 3) -> Iterator[Any]:
+    def session(self, timeout: int = 3, database: str = "postgres") -> Iterator[Any]:
         """A function that runs one statement as the provider and returns the first value of its result."""
         connection = psycopg2.connect(
             host=HOST,
             port=self.port,
-            dbname="postgres",
+            dbname=database,
             user="rdsadmin",
             password=self.world.secret("rdsadmin"),
             connect_timeout=timeout,

@@ -103,6 +103,7 @@ class Spawner:
         user: int | None = None,
         log: Path | None = None,
         stdout: int | None = None,
+        cwd: Path | None = None,
     ) -> subprocess.Popen:
         environment = {**os.environ, **(env or {}), MARK: str(self.home)}
         output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else stdout or subprocess.DEVNULL
@@ -114,6 +115,7 @@ class Spawner:
                     argv,
                     dict(
                         env=environment,
+                        cwd=cwd,
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,

@@ -40,6 +40,7 @@ PARTS = (
     "cloudwatch",
     "logs",
     "rds",
+    "schema",
     "aurora",
     "elbv2",
     "ecr",
@@ -145,6 +146,7 @@ class World:
         as_postgres: bool = False,
         region: str | None = None,
         stdout: int | None = None,
+        cwd: Path | None = None,
     ) -> Process:
         """A child that dies with the sandbox. `region`: it freezes when that region is cut off.
 
@@ -153,7 +155,7 @@ class World:
         from .postgres import unprivileged_user
 
         user = unprivileged_user() if as_postgres else None
-        return self._spawner.spawn(name, argv, region=region, env=env, log=log, user=user, stdout=stdout)
+        return self._spawner.spawn(name, argv, region=region, env=env, log=log, user=user, stdout=stdout, cwd=cwd)
 
     @property
     def processes(self) -> list[Process]:

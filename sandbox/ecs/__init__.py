@@ -10,7 +10,7 @@ moto keeps clusters, task definitions and services; a scheduler brings each serv
     rolling, failure_detection                          the controller ECS, and when it gives a deployment up
     task_sets                                           the controller CODE_DEPLOY
     deployments                                         what was deployed, and how that ended
-    task                                                one task, a process
+    task, one_off                                       one task, a process; and one that belongs to no service
     first_day, pipeline                                 the services at the beginning; a pipeline that deploys to them
 """
 
@@ -23,6 +23,7 @@ from . import (
     definitions,
     deployments,
     first_day,
+    one_off,
     pipeline,
     rolling,
     scheduler,
@@ -46,7 +47,7 @@ def install(world: World) -> None:
     from moto.ecs.responses import EC2ContainerServiceResponse
 
     state.world = world
-    for calls in (services, definitions, tasks, service_deployments):
+    for calls in (services, definitions, tasks, one_off, service_deployments):
         state.replace(EC2ContainerServiceBackend, *getattr(calls, "BACKEND", ()))
         state.replace(EC2ContainerServiceResponse, *getattr(calls, "RESPONSE", ()))
     scheduler.controllers["ECS"] = rolling.control
@@ -55,6 +56,7 @@ def install(world: World) -> None:
 
 def seed(world: World) -> None:
     tasks.of_service.clear()
+    one_off.forget()
     task_sets.asleep.clear()
     deployments.history.clear()
     scheduler.forget()

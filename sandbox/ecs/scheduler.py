@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import elbv2
-from . import state, tasks
+from . import one_off, state, tasks
 from .events import names, say
 from .task import Task
 
@@ -39,6 +39,8 @@ def run() -> None:
                 if region not in state.world.cut_regions:
                     for service in list(state.world.backend("ecs", region).services.values()):
                         look(service)
+            for task in one_off.unfinished():
+                advance(task)
         if not state.wake.wait(TICK_SECONDS):
             state.world.pause(0)
         state.wake.clear()
@@ -50,8 +52,7 @@ def look(service: Any) -> None:
     moving = [task for task in own if task.status != "STOPPED"]
     launched = [task for task in moving if not task.running_since]
     for task in moving:
-        task.advance()
-        _log(task)
+        advance(task)
     _say_of_targets(service, "registered", [task for task in launched if task.running_since])
     failed = [task for task in moving if task.status == "STOPPED" and task.has_failed]
     failed += _replace_unhealthy(service, moving)
@@ -64,6 +65,12 @@ def look(service: Any) -> None:
         control(service, own, failed)
     tasks.forget_old(own)
     _count_cluster(service)
+
+
+def advance(task: Task) -> None:
+    """One step of its life, and what it has written since."""
+    task.advance()
+    _log(task)
 
 
 def start(

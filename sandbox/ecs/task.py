@@ -34,8 +34,9 @@ _addresses = itertools.count()
 class Task:
     """One task of a service. Its methods are called with the world's lock held.
 
-    `started_by`: the id of the deployment or of the task set that it belongs to. `images`: container name -> digest as
-    far as a task of the same service revision has pulled; filled by the first that does.
+    `service`: moto's, or what else says where and on what it runs. `started_by`: the id of the deployment or of the task
+    set that it belongs to. `images`: container name -> digest as far as a task of the same service revision has pulled;
+    filled by the first that does.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Task:
         self.region, self.cluster_arn, self.service_name = service.region_name, service.cluster_arn, service.name
         self.started_by, self.definition, self.images = started_by, definition, images
         self.launch_type, self.platform_version = service.launch_type, service.platform_version
+        self.group = f"service:{service.name}"
         self.id = mock_random.uuid4().hex
         self.task_arn = f"{service.cluster_arn.replace(':cluster/', ':task/')}/{self.id}"
         self.group_arns = [each["targetGroupArn"] for each in load_balancers if each.get("targetGroupArn")]
@@ -154,7 +156,7 @@ class Task:
         self.exit_code = self._process.poll() if self._process else None
 
     def _launch(self) -> None:
-        container = self.definition.container_definitions[0]
+        container = self._container()
         environment = {each["name"]: each["value"] for each in container.get("environment", ())}
         try:
             for each in container.get("secrets", ()):
@@ -175,14 +177,28 @@ class Task:
         environment |= builds.environment_of(image)
         environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
         self.log_path.parent.mkdir(exist_ok=True)
-        self._process = self._world.spawn(
+        try:
+            self._process = self._spawn(environment)
+        except OSError as error:
+            self.container_reason = f"CannotStartContainerError: {error.strerror}: {error.filename}"
+            self.stop("TaskFailedToStart", self.container_reason)
+            return
+        self._become("PENDING")
+
+    def _container(self) -> dict:
+        """The definition of its container, with what this task was told to have otherwise."""
+        return self.definition.container_definitions[0]
+
+    def _spawn(self, environment: dict[str, str], argv: list[str] | None = None, cwd: Path | None = None) -> Process:
+        """Run what its image runs by itself, or `argv`. Raises OSError where there is no such program."""
+        return self._world.spawn(
             f"task {self.id}",
-            [sys.executable, "-m", "sandbox.app"],
+            argv or [sys.executable, "-m", "sandbox.app"],
             env=environment,
             log=self.log_path,
             region=self.region,
+            cwd=cwd,
         )
-        self._become("PENDING")
 
     def _pull(self, container: dict) -> str:
         """The image by the tag that it was pushed with. Raises ecr.PullError.
@@ -242,7 +258,7 @@ class Task:
             "taskArn": self.task_arn,
             "clusterArn": self.cluster_arn,
             "taskDefinitionArn": self.definition.arn,
-            "group": f"service:{self.service_name}",
+            "group": self.group,
             "startedBy": self.started_by,
             "launchType": self.launch_type,
             "platformVersion": self.platform_version,

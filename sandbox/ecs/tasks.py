@@ -11,9 +11,11 @@ from . import state
 from .definitions import paged
 from .task import Task
 
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html: startedBy is the only filter where it is one.
+ALONE = ("containerInstance", "desiredStatus", "family", "launchType", "serviceName")
 KEPT_STOPPED = 50  # stopped tasks that are still described, of each service
 
-of_service: dict[str, list[Task]] = {}  # by ARN of the service, oldest first
+of_service: dict[str, list[Task]] = {}  # by ARN of the service (of the cluster, for those of none), oldest first
 
 
 def forget_old(own: list[Task]) -> None:
@@ -30,8 +32,11 @@ def _find(cluster: Any, name: str) -> Task | None:
 
 def list_tasks(response: Any) -> Any:
     from moto.core.responses import ActionResult
+    from moto.ecs.exceptions import InvalidParameterException
 
     backend, wanted = response.ecs_backend, response._get_param
+    if wanted("startedBy") and any(wanted(each) for each in ALONE):
+        raise InvalidParameterException("Cannot specify startedBy together with another filter.")
     found = _of_cluster(backend._get_cluster(wanted("cluster") or "default"))
     if name := wanted("serviceName"):
         service = backend._get_service(wanted("cluster") or "default", name.split("/")[-1])
