@@ -159,8 +159,8 @@ class CallbackModule(CallbackBase):
         self.report["notes"] += [note for note in outcome.get("notes", []) if note not in self.report["notes"]]
         self.report["verification"] += outcome.get("verification", [])
         self.unfenced |= bool(outcome.get("unfenced"))
-        for key in ("mode", "possible_loss_seconds"):
-            if key in outcome:
+        for key in ("mode", "possible_loss_seconds", "user_errors"):
+            if outcome.get(key) is not None:
                 self.report[key] = outcome[key]
 
     def v2_playbook_on_stats(self, stats):

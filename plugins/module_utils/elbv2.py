@@ -95,34 +95,60 @@ def traffic(aws, load_balancer, target_group, since, region):
     """{requests, errors} of a target group from `since` (epoch seconds) to now, as CloudWatch has counted them so far.
 
     Errors are answers of 5xx and connections that failed. The metrics are those of a whole minute, and come a minute late.
+    """
+    names = ("RequestCount", "HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount")
+    dimensions = {"LoadBalancer": _name(load_balancer), "TargetGroup": target_group.rpartition(":")[2]}
+    requests, *errors = (sum(minutes.values()) for minutes in _counted(aws, names, dimensions, since, region))
+    return {"requests": requests, "errors": sum(errors)}
+
+
+def by_minute(aws, load_balancer, since):
+    """{minute (epoch seconds): (requests, errors)} of a load balancer from `since` (epoch seconds) to now, so far.
+
+    Errors are answers of 5xx, of the targets and of the balancer itself where no target answered. Minutes without a request
+    are not there. The region is that of the ARN.
+    """
+    names = ("RequestCount", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count")
+    dimensions = {"LoadBalancer": _name(load_balancer)}
+    requests, *errors = _counted(aws, names, dimensions, since, load_balancer.split(":")[3])
+    minutes = sorted(set().union(requests, *errors))
+    return {at: (requests.get(at, 0), sum(each.get(at, 0) for each in errors)) for at in minutes}
+
+
+def _name(load_balancer):
+    """`app/regami-alb/ID`, as CloudWatch names it."""
+    return load_balancer.partition(":loadbalancer/")[2]
+
+
+def _counted(aws, names, dimensions, since, region):
+    """The sums of each metric of `names`, {minute (epoch seconds): sum} each.
+
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
     """
-    dimensions = [
-        {"Name": "LoadBalancer", "Value": load_balancer.partition(":loadbalancer/")[2]},
-        {"Name": "TargetGroup", "Value": target_group.rpartition(":")[2]},
-    ]
-    names = {"requests": "RequestCount", "answers": "HTTPCode_Target_5XX_Count", "broken": "TargetConnectionErrorCount"}
-    start = since // METRIC_PERIOD * METRIC_PERIOD
+    dimensions = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     answer = aws.read(
         "cloudwatch",
         "get_metric_data",
         region=region,
-        StartTime=start,
+        StartTime=since // METRIC_PERIOD * METRIC_PERIOD,
         EndTime=time.time() + METRIC_PERIOD,
         MetricDataQueries=[
             {
-                "Id": key,
+                "Id": f"m{number}",
                 "MetricStat": {
                     "Metric": {"Namespace": "AWS/ApplicationELB", "MetricName": name, "Dimensions": dimensions},
                     "Period": METRIC_PERIOD,
                     "Stat": "Sum",
                 },
             }
-            for key, name in names.items()
+            for number, name in enumerate(names)
         ],
     )
-    sums = {each["Id"]: sum(each["Values"]) for each in answer["MetricDataResults"]}
-    return {"requests": sums["requests"], "errors": sums["answers"] + sums["broken"]}
+    found = {each["Id"]: each for each in answer["MetricDataResults"]}
+    return [
+        {int(at.timestamp()): value for at, value in zip(each["Timestamps"], each["Values"], strict=True)}
+        for each in (found[f"m{number}"] for number in range(len(names)))
+    ]
 
 
 def _all(aws, operation, key, region, **arguments):

@@ -22,6 +22,8 @@ from .masking import HIDDEN, snippet
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # What a value may be unless the caller says otherwise: a version, a name. Never empty, and never an option (`-x`).
 PATTERN = r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,127}"
+# What Terraform and others paint with, even where nobody sees it.
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Lines of output that are kept for the message of a failure, and those that are told while the command runs.
 KEPT, TOLD = 20, 2000
 # Seconds between SIGTERM, on which Terraform for one gives its lock back, and SIGKILL.
@@ -103,7 +105,7 @@ def run(argv, timeout, say, chdir=None, environment=None, tick=None):
         for line in process.stdout:
             for secret in secrets:
                 line = line.replace(secret, HIDDEN)
-            if line := snippet(line):
+            if line := snippet(COLOURS.sub("", line)):
                 lines.append(line)
                 told += 1
                 if told <= TOLD:

@@ -475,7 +475,7 @@ def _definition_gate(goal, definition, past):
     """No service can go to a revision that was deregistered."""
     if definition.get("status", "INACTIVE") == "ACTIVE":
         return []
-    others = [each for each in releases.completed(past) if each != goal]
+    others = [each for each in releases.completed(past) if each not in (goal, past[0].task_definition)]
     instead = (
         f"; or give another revision as task_definition ({', '.join(map(short, others))} completed too)"
         if others

@@ -21,7 +21,8 @@ REFUSED = {
     "Point a simple alias at another load balancer": "admin.regami.test",
     "Protect the promoted database again": "is itself a replica",
     "As a last resort, to 0 and back": "there is no StatefulSet alchemorsel-worker",
-    "Deploy the version before, by Terraform": "there is no command terraform on this controller",
+    # Not there, or nothing there that it could plan.
+    "Deploy the version before, by Terraform": " terraform ",
     # Nothing was deployed since the only snapshot was taken.
     "Back to the last other snapshot": "none of the 1 snapshots",
     "Back to a snapshot that a person knows to be good, by a recovery plan if need be": "has no snapshot 20240112_143000",

@@ -124,6 +124,11 @@ def test_errors_end(undisturbed: Undisturbed) -> None:
     ended = datetime.fromisoformat(step["time"]).timestamp()
     assert users["errors"].keys() == {"500"} and users["lost_writes"] == 0
     assert users["last_version"] == "v2" and ended - step["duration"] < users["last_error"] < ended
+    # In whole minutes: what the load balancer counted covers all that a user saw, and some of it was counted by then.
+    seen = run.report["user_errors"]
+    assert seen["since"] <= users["first_error"] and users["last_error"] <= seen["until"]
+    assert 0 < seen["errors"] <= users["errors"]["500"] and seen["errors"] < seen["requests"]
+    assert any(note.startswith("users saw errors for at most") for note in run.report["notes"])
 
 
 def test_nothing_else_has_changed(undisturbed: Undisturbed) -> None:

@@ -71,6 +71,10 @@ def test_it_is_heard_line_by_line_and_cannot_ask() -> None:
     assert ended.told() == "exit status 3: one | two"
 
 
+def test_colours_are_left_out() -> None:
+    assert run("print('\\x1b[31mError:\\x1b[0m no such module')")[1] == ["Error: no such module"]
+
+
 def test_no_secret_is_told() -> None:
     code = "import os; print('using', os.environ['TOKEN']); print('password=hunter2')"
     ended, heard = run(code, environment={"TOKEN": "Env-Secret-1"})

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import threading
 from collections import Counter
 
@@ -106,8 +107,14 @@ class Region:
     def get_metric_data(self, MetricDataQueries, **_times):
         if self.cloudwatch_is_cut:
             raise Unreachable("CloudWatch got no answer")
-        values = {"requests": self.requests, "answers": self.errors, "broken": 0}
-        return {"MetricDataResults": [{"Id": key, "Values": [value]} for key, value in values.items()]}
+        counted = {"RequestCount": self.requests, "HTTPCode_Target_5XX_Count": self.errors}
+        minute = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+        results = []
+        for query in MetricDataQueries:
+            value = counted.get(query["MetricStat"]["Metric"]["MetricName"])
+            found = {"Timestamps": [minute], "Values": [value]} if value else {"Timestamps": [], "Values": []}
+            results.append({"Id": query["Id"], **found})
+        return {"MetricDataResults": results}
 
     def describe_services(self, cluster, services):
         return {"services": [self.service]}
