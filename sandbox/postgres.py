@@ -218,6 +218,7 @@ class Server:
         self.data = installation.folder(f"data-{name}-{region}-{self.port}")
         self.process: Process | None = None
         self.fenced = False
+        self.parameters: dict[str, str] = {}  # what its DB parameter group says, for the next start
         self._source = ""  # connection string of the source
 
     @property
@@ -304,7 +305,15 @@ class Server:
 
     def _write_settings(self, source: str) -> None:
         settings = _SETTINGS.format(host=HOST, port=self.port, source=source)
+        settings += "".join(f"{name} = '{value}'\n" for name, value in self.parameters.items())  # the last one counts
         self.installation.write(self.data / "postgresql.conf", settings)
+
+    def set(self, parameters: dict[str, str]) -> None:
+        """Change parameters that need no restart."""
+        self.parameters.update(parameters)
+        if self.is_running:
+            self._write_settings(self._source)
+            self._reload()
 
     def _write_access(self) -> None:
         """Replication and the provider always get in; a fence refuses every new session of others."""

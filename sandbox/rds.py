@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import copy
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from . import cloudwatch
+from . import cloudwatch, parameter_groups
 from .faults import Fault
+from .instance_classes import OFFERED, memory_of
 from .postgres import ADMIN, DATABASE, Installation, Server
 
 if TYPE_CHECKING:
-    from moto.rds.models import DBInstance, RDSBackend
+    from moto.rds.models import DBInstance, Event, RDSBackend
 
     from .world import World
 
@@ -33,6 +35,9 @@ _DEFERRED = {
     "allocated_storage": "AllocatedStorage",
     "engine_version": "EngineVersion",
     "new_db_instance_identifier": "DBInstanceIdentifier",
+}
+_DEFERRED_NAMES = {shown: name for name, shown in _DEFERRED.items()} | {
+    "BackupRetentionPeriod": "backup_retention_period"
 }
 # Applied without the instance leaving `available`.
 _QUIET = {
@@ -51,6 +56,13 @@ _EVENTS = {
     "READ_REPLICA_PROMOTED": (["read replica"], "Promoted to a standalone DB instance: replication was terminated"),
     "READ_REPLICA_ERROR": (["read replica"], "Replication has stopped"),
     "READ_REPLICA_RESUMED": (["read replica"], "Replication has resumed"),
+    "PARAMETERS_INCOMPATIBLE": (
+        ["failure"],
+        "The DB instance has invalid parameters: PostgreSQL does not start with what its DB parameter group says",
+    ),
+    "PARAMETER_GROUP_CHANGED": (["configuration change"], "Updated to use another DBParameterGroup"),
+    "CLASS_CHANGE_START": (["configuration change"], "Applying modification to database instance class"),
+    "CLASS_CHANGE_FINISH": (["configuration change"], "Finished applying modification to DB instance class"),
     "SECURITY_GROUPS_CHANGED": (["configuration change"], "Applied change to security groups"),
 }
 
@@ -162,6 +174,9 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     replica.availability_zone = request.get("availability_zone") or f"{backend.region_name}a"
     if source.region != replica.region:
         replica.__dict__.pop("db_subnet_group", None)
+        replica.db_parameter_group_name = None  # a group belongs to its region: the default one, unless named
+    if request.get("db_parameter_group_name"):
+        parameter_groups.attach(replica, request["db_parameter_group_name"])
     if request.get("db_subnet_group_name"):
         replica.db_subnet_group_name = request["db_subnet_group_name"]
     replica.vpc_security_group_ids = list(request.get("vpc_security_group_ids") or _default_groups(backend))
@@ -171,6 +186,7 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     replica.backup_retention_period = request.get("backup_retention_period") or 0
     replica.deletion_protection = bool(request.get("deletion_protection"))
     replica.pending_modified_values = {}
+    replica.running_parameters, replica.parameters_applying = None, False
     if request.get("db_instance_class"):
         replica.db_instance_class = request["db_instance_class"]
     far = source.region != replica.region
@@ -196,6 +212,7 @@ def _launch(instance: DBInstance, fill: Any) -> None:
         try:
             fill(server)
             server.fenced = not _is_open(instance, server)
+            server.parameters = parameter_groups.settings_of(instance)
             server.start()
             if instance.is_replica:
                 server.wait_streaming()
@@ -233,28 +250,58 @@ def modify_db_instance(backend: RDSBackend, identifier: str, request: dict) -> D
     for group in changes.get("vpc_security_group_ids", []):
         if _world.backend("ec2", backend.region_name).get_security_group_from_id(group) is None:
             raise _refuse("InvalidParameterValue", f"Invalid security group , groupId= {group}, groupName=.")
-    backups_begin = bool(changes.get("backup_retention_period")) and not instance.backup_retention_period
-    if not changes.pop("apply_immediately", False):
+    if (wanted := changes.get("db_instance_class")) and wanted not in OFFERED:
+        raise _refuse("InvalidParameterValue", f"Invalid DB Instance class: {wanted}")
+    # The group is associated at once, whatever is said of the rest; it is in force after a reboot.
+    new_group = changes.pop("db_parameter_group_name", None)
+    if new_group:
+        parameter_groups.attach(instance, new_group)
+        instance.parameters_applying = True
+        instance.add_event("PARAMETER_GROUP_CHANGED")
+    if changes.pop("apply_immediately", False):
+        # What has waited is applied with it.
+        waited = {_DEFERRED_NAMES[name]: value for name, value in instance.pending_modified_values.items()}
+        changes = {**waited, **changes}
+        instance.pending_modified_values = {}
+    else:
         waiting = {name: changes.pop(name) for name in list(changes) if name in _DEFERRED}
         pending = {_DEFERRED[name]: value for name, value in waiting.items()}
-        if backups_begin:
+        if changes.get("backup_retention_period") and not instance.backup_retention_period:
             pending["BackupRetentionPeriod"] = changes.pop("backup_retention_period")
-            backups_begin = False
         instance.pending_modified_values = {**instance.pending_modified_values, **pending}
-        new_name = None
-    changes.pop("new_db_instance_identifier", None)
+    backups_begin = bool(changes.get("backup_retention_period")) and not instance.backup_retention_period
+    new_name = changes.pop("new_db_instance_identifier", None)
+    new_class = changes.pop("db_instance_class", None)
+    if new_class == instance.db_instance_class:
+        new_class = None
+    if new_class:
+        instance.pending_modified_values = {**instance.pending_modified_values, "DBInstanceClass": new_class}
     changes.pop("db_instance_identifier", None)
     _moto["modify_db_instance"](backend, identifier, changes)
     if "vpc_security_group_ids" in changes:
         instance.add_event("SECURITY_GROUPS_CHANGED")
-    if new_name or backups_begin or any(changes[name] != "" for name in changes if name in _DEFERRED):
+    loud = any(changes[name] != "" for name in changes if name in _DEFERRED)
+    if new_name or new_class or new_group or backups_begin or loud:
         instance.status = "modifying"
-        _world.background(_finish_modify, instance, server, new_name, backups_begin)
+        _world.background(_finish_modify, instance, server, new_name, new_class, backups_begin)
     return instance
 
 
-def _finish_modify(instance: DBInstance, server: Server, new_name: str | None, backups_begin: bool) -> None:
+def _finish_modify(
+    instance: DBInstance, server: Server, new_name: str | None, new_class: str | None, backups_begin: bool
+) -> None:
+    if new_class:
+        with _world.lock:
+            instance.add_event("CLASS_CHANGE_START")
     _world.pause(_world.settings.create_seconds)
+    if new_class:
+        with _world.lock:
+            instance.db_instance_class = new_class
+        if not _restart(instance, server):
+            return
+        with _world.lock:
+            instance.pending_modified_values = {}
+            instance.add_event("CLASS_CHANGE_FINISH")
     if new_name:
         with _world.lock:
             _rename(instance, server, new_name.lower())
@@ -265,7 +312,26 @@ def _finish_modify(instance: DBInstance, server: Server, new_name: str | None, b
         with _world.lock:
             instance.save_automated_backup()
     with _world.lock:
+        instance.parameters_applying = False
         instance.status = "available"
+
+
+def _restart(instance: DBInstance, server: Server) -> bool:
+    """End every session and start with what the parameter group says now; False where PostgreSQL refuses that."""
+    with _world.lock:
+        server.parameters = parameter_groups.settings_of(instance)
+        instance.add_event("DB_INSTANCE_SHUTDOWN")
+    try:
+        server.restart()
+    except RuntimeError as error:
+        _world.log(str(error))
+        with _world.lock:
+            instance.status = "incompatible-parameters"
+            instance.add_event("PARAMETERS_INCOMPATIBLE")
+        return False
+    with _world.lock:
+        instance.add_event("DB_INSTANCE_RESTART")
+    return True
 
 
 def _rename(instance: DBInstance, server: Server, name: str) -> None:
@@ -292,19 +358,33 @@ def reboot_db_instance(backend: RDSBackend, identifier: str) -> DBInstance:
     instance = backend.describe_db_instances(identifier)[0]
     if (server := server_of(instance)) is None:
         return instance
-    _require_available(instance)
+    if instance.status != "incompatible-parameters":
+        _require_available(instance)
     instance.status = "rebooting"
 
     def reboot() -> None:
-        server.restart()
+        started = _restart(instance, server)
         _world.pause(_world.settings.create_seconds)
-        with _world.lock:
-            instance.add_event("DB_INSTANCE_SHUTDOWN")
-            instance.add_event("DB_INSTANCE_RESTART")
-            instance.status = "available"
+        if started:
+            with _world.lock:
+                instance.status = "available"
 
     _world.background(reboot)
     return instance
+
+
+def describe_events(backend: RDSBackend, **request: Any) -> list[Event]:
+    """Those of the last hour, unless the request names another time; moto knows no time."""
+    from moto.core.utils import utcnow
+
+    end = _naive(request.get("end_time")) or utcnow()
+    begin = _naive(request.get("start_time")) or end - timedelta(minutes=request.get("duration") or 60)
+    return [each for each in _moto["describe_events"](backend, **request) if begin <= each.date <= end]
+
+
+def _naive(moment: datetime | None) -> datetime | None:
+    """As moto keeps its own: UTC, and without saying so."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
 def delete_db_instance(backend: RDSBackend, db_instance_identifier: str, **request: Any) -> DBInstance:
@@ -417,9 +497,17 @@ def _note_replication(instance: DBInstance, lag: float | None) -> None:
 
 
 def _publish(instance: DBInstance, lag: float | None, sessions: int) -> None:
-    values = {"DatabaseConnections": float(sessions)} | ({} if lag is None else {"ReplicaLag": lag})
+    values = {"DatabaseConnections": float(sessions), "FreeableMemory": float(_freeable_memory(instance, sessions))}
+    if lag is not None:
+        values["ReplicaLag"] = lag
     dimensions = {"DBInstanceIdentifier": instance.db_instance_identifier}
     cloudwatch.publish(_world, instance.region, "AWS/RDS", dimensions, values)
+
+
+def _freeable_memory(instance: DBInstance, sessions: int) -> int:
+    """A model, not a measurement: a quarter is shared buffers, and a session takes what RDS reckons with for its default."""
+    memory = memory_of(instance.db_instance_class)
+    return max(0, memory * 3 // 4 - sessions * 9531392)
 
 
 # ---- security groups -------------------------------------------------------------------------------------------------
@@ -473,6 +561,7 @@ def install(world: World) -> None:
         modify_db_instance,
         reboot_db_instance,
         delete_db_instance,
+        describe_events,
     ):
         _moto[function.__name__] = getattr(RDSBackend, function.__name__)
         setattr(RDSBackend, function.__name__, function)
@@ -504,6 +593,7 @@ def seed(world: World) -> None:
                 "storage_encrypted": True,
                 "db_subnet_group_name": "regami",
                 "vpc_security_group_ids": [world.state["regions"][home]["db_security_group"]],
+                "db_parameter_group_name": parameter_groups.GROUP,
                 "tags": [{"Key": "service", "Value": "regami"}],
                 **common,
             }
@@ -514,6 +604,7 @@ def seed(world: World) -> None:
                 "source_db_instance_identifier": primary.db_instance_arn,
                 "db_subnet_group_name": "regami",
                 "vpc_security_group_ids": [world.state["regions"][away]["db_security_group"]],
+                "db_parameter_group_name": parameter_groups.GROUP,
                 "tags": [{"Key": "service", "Value": "regami"}],
                 **common,
             }

@@ -39,6 +39,8 @@ PARTS = (
     "basics",
     "cloudwatch",
     "logs",
+    "instance_classes",
+    "parameter_groups",
     "rds",
     "schema",
     "aurora",
