@@ -7,28 +7,30 @@
 from __future__ import annotations
 
 import contextlib
+import select
+import threading
+import time
 
 try:
     import psycopg2
+    import psycopg2.extensions
 
     HAS_PSYCOPG2 = True
 except ImportError:
     HAS_PSYCOPG2 = False
 
-from .errors import Stop, Unreachable
+from .aws import attempt
+from .errors import Stop, Throttled, Unreachable
+from .waiting import wait_until
 
 # Seconds: a database that is down must not cost more than this, and no statement of ours may hang on a lock.
 CONNECT_TIMEOUT, STATEMENT_TIMEOUT = 3, 5
-
-LOGIN_ARGUMENTS = dict(
-    login_user=dict(type="str"),
-    login_password=dict(type="str", no_log=True),
-    login_db=dict(type="str"),
-    sslmode=dict(
-        type="str", choices=["disable", "allow", "prefer", "require", "verify-ca", "verify-full"], default="require"
-    ),
-    ssl_root_cert=dict(type="path"),
-)
+# The server ends a statement by its own clock; a server that is frozen does not, while its kernel keeps the connection.
+ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 2
+# Where all slots are taken one may become free at any moment, and others wait for it too.
+SLOT_PATIENCE = 10
+# What our sessions call themselves, so that no other run of ours takes them for an application's.
+APPLICATION = "sre.runbooks"
 
 # A server that says one of these serves nobody at this moment. (postmaster.c, "FATAL: the database system is ...")
 NOT_THERE_YET = (
@@ -38,6 +40,28 @@ NOT_THERE_YET = (
     "not yet accepting connections",
     "terminating connection",
 )
+# ... and one that says one of these has no slot left for this role. (proc.c, postinit.c)
+NO_SLOT = ("too many clients", "connection slots are reserved", "too many connections for")
+
+_patience = threading.local()
+
+
+class NoSlot(Throttled):
+    """The server lives and has no connection slot left for this login."""
+
+
+def _wait(connection):
+    """Called by psycopg2 while it waits for the server; raises OperationalError when that takes too long."""
+    deadline = time.monotonic() + getattr(_patience, "seconds", ANSWER_TIMEOUT)
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        reads = [connection] if state == psycopg2.extensions.POLL_READ else []
+        writes = [connection] if state == psycopg2.extensions.POLL_WRITE else []
+        if not any(select.select(reads, writes, [], max(0.0, deadline - time.monotonic()))):
+            raise psycopg2.OperationalError("no answer in time")
+
+
+if HAS_PSYCOPG2:
+    psycopg2.extensions.set_wait_callback(_wait)
 
 
 class Database:
@@ -45,29 +69,36 @@ class Database:
 
     Args:
         host, port: where it is.
-        login: the LOGIN_ARGUMENTS of a module's parameters.
+        login: a `postgres_login.Login`.
+        region: of the instance, where it is one of RDS.
     """
 
-    def __init__(self, host, port, login):
-        self.host, self.port, self._login = host, port, login
-        self.name = login["login_db"]
+    def __init__(self, host, port, login, region=None):
+        self.host, self.port, self._login, self._region = host, port, login, region
+        self.name = login.db
 
-    @contextlib.contextmanager
-    def session(self):
-        """A connection in autocommit mode; Unreachable where there is none to be had in CONNECT_TIMEOUT seconds."""
+    def connect(self):
+        """A connection in autocommit mode.
+
+        Raises:
+            NoSlot: the server has none to give.
+            Unreachable: no answer within CONNECT_TIMEOUT seconds.
+            Stop: the server answers "no".
+        """
         if not HAS_PSYCOPG2:
             raise Stop("psycopg2 is missing on the controller: pip install psycopg2-binary")
+        password = self._login.password(self.host, self.port, self._region)
+        _patience.seconds = CONNECT_TIMEOUT
         try:
             connection = psycopg2.connect(
                 host=self.host,
                 port=self.port,
-                user=self._login["login_user"],
-                password=self._login["login_password"],
+                user=self._login.user,
+                password=password,
                 dbname=self.name,
-                sslmode=self._login["sslmode"],
-                sslrootcert=self._login["ssl_root_cert"],
-                connect_timeout=CONNECT_TIMEOUT,
-                application_name="sre.runbooks",
+                sslmode=self._login.sslmode,
+                sslrootcert=self._login.root_cert,
+                application_name=APPLICATION,
                 options=f"-c statement_timeout={STATEMENT_TIMEOUT}s -c default_transaction_read_only=off",
                 # A peer that vanished is noticed in seconds; TCP alone would take minutes.
                 keepalives_idle=2,
@@ -75,17 +106,32 @@ class Database:
                 keepalives_count=3,
                 tcp_user_timeout=5000,
             )
+            connection.autocommit = True
         except psycopg2.OperationalError as error:
             raise self._no_session(error) from error
+        finally:
+            _patience.seconds = ANSWER_TIMEOUT
+        return connection
+
+    @contextlib.contextmanager
+    def session(self):
+        """A connection for a few statements; their errors as sentences."""
+        connection = self.connect()
         try:
-            connection.autocommit = True
-            yield connection
+            with self.told():
+                yield connection
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def told(self):
+        """Errors of statements as Unreachable, or as Stop where the server said no."""
+        try:
+            yield
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise self._no_session(error) from error
         except psycopg2.Error as error:
-            raise Stop(f"{self._named()} refused: {_one_line(error)}") from error
-        finally:
-            connection.close()
+            raise Stop(f"{self.named} refused: {_one_line(error)}") from error
 
     def facts(self):
         """{in_recovery, read_only, lsn, replayed_at, streaming, sessions} in one statement.
@@ -159,18 +205,65 @@ class Database:
     def _quoted(self, connection):
         return psycopg2.extensions.quote_ident(self.name, connection)
 
-    def _named(self):
+    @property
+    def named(self):
         return f"the database {self.name} at {self.host}:{self.port}"
 
     def _no_session(self, error):
         """A server that answers "no" lives: taking it for dead would leave two primaries."""
         reason = _one_line(error)
+        if any(text in reason for text in NO_SLOT):
+            return NoSlot(
+                f"{self.named} has no connection slot left for {self._login.user} ({reason}): log in as a member of "
+                f"rds_superuser, or of pg_use_reserved_connections, which reserved slots are for"
+            )
         if "FATAL" in reason and not any(text in reason for text in NOT_THERE_YET):
             return Stop(
-                f"{self._named()} lives but lets {self._login['login_user']} not in: {reason}: check login_user, "
-                f"login_password and login_db"
+                f"{self.named} lives but lets {self._login.user} not in: {reason}: check login_user, "
+                f"login_db and login_password, or where else the password comes from"
             )
-        return Unreachable(f"{self._named()} does not answer: {reason}")
+        return Unreachable(f"{self.named} does not answer: {reason}")
+
+
+class Line:
+    """One connection kept for many statements: where slots are scarce, a second one may not be had."""
+
+    def __init__(self, database, tick=None):
+        self.database, self._tick, self._connection = database, tick, None
+
+    def rows(self, statement, **values):
+        """The rows of a statement as dicts.
+
+        Raises:
+            Unreachable: the connection broke, or no answer came: the statement may have been carried out.
+            Stop: the server refused it.
+        """
+        connection = self._open()
+        try:
+            with self.database.told(), connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                names = [column.name for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except Unreachable:
+            self._connection = None
+            connection.close()
+            raise
+
+    def _open(self):
+        """Waits for a slot; a server that does not answer is no reason to wait."""
+        if self._connection is None:
+            found, _seconds = wait_until(
+                lambda: attempt(self.database.connect, Unreachable),
+                bool,
+                "a connection slot",
+                SLOT_PATIENCE,
+                tick=self._tick,
+                state=lambda found: "no answer" if isinstance(found, Unreachable) else "got one",
+            )
+            if isinstance(found, Unreachable):
+                raise found
+            self._connection = found
+        return self._connection
 
 
 def _one_line(error):

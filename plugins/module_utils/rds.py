@@ -142,15 +142,15 @@ def mark(aws, arn, region, tags):
 
 
 def database(instance, login):
-    """The application's database on an instance, for the LOGIN_ARGUMENTS in `login`."""
-    return Database(instance["host"], instance["port"], login)
+    """The application's database on an instance, for a `postgres_login.Login`."""
+    return Database(instance["host"], instance["port"], login, region=instance["arn"].split(":")[3])
 
 
 def ask(instance, login):
     """`Database.facts()` of an instance, or the reason why there are none (an exception, not raised)."""
     if not isinstance(instance, dict) or not instance["host"]:
         return Unreachable("its region does not answer" if isinstance(instance, Unreachable) else "it has no endpoint")
-    if not login["login_user"]:
+    if not login.given:
         return Unreachable("no login_user given")
     return attempt(database(instance, login).facts, Stop)
 

@@ -127,7 +127,11 @@ from ansible_collections.sre.runbooks.plugins.module_utils import ecs, elbv2, ou
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
-from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
+    LOGIN_ARGUMENTS,
+    PASSWORD_SOURCES,
+    Login,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 # Requests of so many seconds are counted.
@@ -135,7 +139,7 @@ ERRORS_WITHIN = 300
 # A check that failed once may have met a target on its way out.
 TRIES = 2
 
-SERVICES = ("ecs", "elbv2", "cloudwatch", "rds")
+SERVICES = ("ecs", "elbv2", "cloudwatch", "rds", "secretsmanager")
 ARGUMENTS = dict(
     smoke.CHECK_ARGUMENTS,
     **LOGIN_ARGUMENTS,
@@ -238,9 +242,10 @@ class OutageAssess(Verb):
         instance = rds.describe(self.aws, self.params["db_instance"], self.aws.region)
         if instance is None:
             raise rds.not_found(self.aws, self.params["db_instance"], self.aws.region)
-        if not self.params["login_user"]:
+        login = Login(self.params, self.aws)
+        if not login.given:
             return outage.Database(instance["id"], instance["status"])
-        facts = rds.ask(instance, self.params)
+        facts = rds.ask(instance, login)
         if isinstance(facts, Unreachable):
             return outage.Database(instance["id"], instance["status"], False, str(facts))
         # A refused password says something of the inventory, and that the database is up.
@@ -248,7 +253,10 @@ class OutageAssess(Verb):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_together=[("login_user", "login_db")]), OutageAssess)
+    run(
+        verb_module(ARGUMENTS, mutually_exclusive=[PASSWORD_SOURCES], required_by={"login_user": ["login_db"]}),
+        OutageAssess,
+    )
 
 
 if __name__ == "__main__":

@@ -179,14 +179,18 @@ import time
 from ansible_collections.sre.runbooks.plugins.module_utils import rds
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
-from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
+    LOGIN_ARGUMENTS,
+    PASSWORD_SOURCES,
+    Login,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.promotion import plan
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 # Seconds that a promotion usually takes (runbook 1, step 4 says 5 to 10 minutes).
 USUAL_PROMOTION = 420
 
-SERVICES = ("rds", "cloudwatch", "dynamodb")
+SERVICES = ("rds", "cloudwatch", "dynamodb", "secretsmanager")
 ARGUMENTS = dict(
     db_instance=dict(type="str", required=True),
     source_instance=dict(type="str", required=True),
@@ -210,6 +214,7 @@ class RdsPromoteReplica(Verb):
 
     def __init__(self, module):
         super().__init__(module)
+        self.login = Login(self.params, self.aws)
         self.id, self.region = self.params["db_instance"], self.aws.region
         self.source_id, self.source_region = self.params["source_instance"], self.params["source_region"]
         self.drain_to = None
@@ -234,11 +239,11 @@ class RdsPromoteReplica(Verb):
         seen["quarantined"] = bool(self.params["fence_security_groups"]) and quarantined
         seen.update(
             together(
-                replica_facts=lambda: rds.ask(seen["replica"], self.params),
+                replica_facts=lambda: rds.ask(seen["replica"], self.login),
                 source_facts=lambda: (
                     Unreachable("it is cut off by its security groups")
                     if seen["quarantined"]
-                    else rds.ask(source, self.params)
+                    else rds.ask(source, self.login)
                 ),
             )
         )
@@ -269,10 +274,10 @@ class RdsPromoteReplica(Verb):
     # The steps, named as in the plan.
 
     def fence(self):
-        self.drain_to = rds.fence(self.aws, self.source_id, self.source_region, self.params)
+        self.drain_to = rds.fence(self.aws, self.source_id, self.source_region, self.login)
 
     def drain(self):
-        replica = rds.database(rds.describe(self.aws, self.id, self.region), self.params)
+        replica = rds.database(rds.describe(self.aws, self.id, self.region), self.login)
         self.wait(
             replica.facts,
             lambda seen: seen["lsn"] >= self.drain_to,
@@ -337,7 +342,7 @@ class RdsPromoteReplica(Verb):
             self.open_for_writes(seen)
 
     def open_for_writes(self, instance=None):
-        database = rds.database(instance or rds.describe(self.aws, self.id, self.region), self.params)
+        database = rds.database(instance or rds.describe(self.aws, self.id, self.region), self.login)
         self.wait(
             lambda: database.unfence() or database.write_probe(),
             bool,
@@ -375,7 +380,10 @@ class RdsPromoteReplica(Verb):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_by={"login_user": ["login_password", "login_db"]}), RdsPromoteReplica)
+    run(
+        verb_module(ARGUMENTS, mutually_exclusive=[PASSWORD_SOURCES], required_by={"login_user": ["login_db"]}),
+        RdsPromoteReplica,
+    )
 
 
 if __name__ == "__main__":

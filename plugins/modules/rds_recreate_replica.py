@@ -109,14 +109,18 @@ import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import rds, replica_lag
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
-from ansible_collections.sre.runbooks.plugins.module_utils.postgres import LOGIN_ARGUMENTS
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
+    LOGIN_ARGUMENTS,
+    PASSWORD_SOURCES,
+    Login,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.reprotection import plan
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 # Seconds that creating a cross-region replica usually takes.
 USUAL_CREATION = 1200
 
-SERVICES = ("rds", "dynamodb")
+SERVICES = ("rds", "dynamodb", "secretsmanager")
 ARGUMENTS = dict(
     db_instance=dict(type="str", required=True),
     source_instance=dict(type="str", required=True),
@@ -135,6 +139,7 @@ class RdsRecreateReplica(Verb):
 
     def __init__(self, module):
         super().__init__(module)
+        self.login = Login(self.params, self.aws)
         self.id, self.region = self.params["db_instance"], self.aws.region
         self.source_id, self.source_region = self.params["source_instance"], self.params["source_region"]
 
@@ -148,7 +153,7 @@ class RdsRecreateReplica(Verb):
             raise rds.not_found(self.aws, self.source_id, self.source_region)
         here = [rds.instance(raw) for raw in seen["here"]["DBInstances"]]
         old = next((instance for instance in here if instance["id"] == self.id), None)
-        facts = rds.ask(old, self.params)
+        facts = rds.ask(old, self.login)
         lag = None
         if old is not None and old["source"]:
             lag = replica_lag.replication_lag(
@@ -168,11 +173,11 @@ class RdsRecreateReplica(Verb):
         """Facts of replica and primary for the lag, None for what does not answer."""
         if not isinstance(facts, dict):
             return None, None
-        primary = rds.ask(source, self.params)
+        primary = rds.ask(source, self.login)
         return facts, primary if isinstance(primary, dict) else None
 
     def fence(self):
-        rds.fence(self.aws, self.id, self.region, self.params)
+        rds.fence(self.aws, self.id, self.region, self.login)
 
     def rename(self, name):
         self.aws.change(
@@ -223,7 +228,10 @@ class RdsRecreateReplica(Verb):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_by={"login_user": ["login_password", "login_db"]}), RdsRecreateReplica)
+    run(
+        verb_module(ARGUMENTS, mutually_exclusive=[PASSWORD_SOURCES], required_by={"login_user": ["login_db"]}),
+        RdsRecreateReplica,
+    )
 
 
 if __name__ == "__main__":
