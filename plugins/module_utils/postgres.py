@@ -159,6 +159,12 @@ class Database:
             streaming=bool(row[4]),
         )
 
+    def setting(self, name):
+        """The value of a setting that is in force, as text."""
+        with self.session() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting(%s)", (name,))
+            return cursor.fetchone()[0]
+
     def fence(self):
         """Let this database take no more writes from clients; returns the log position after the last one.
 
@@ -242,12 +248,18 @@ class Line:
         try:
             with self.database.told(), connection.cursor() as cursor:
                 cursor.execute(statement, values)
+                if cursor.description is None:  # a statement that has none
+                    return []
                 names = [column.name for column in cursor.description]
                 return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except Unreachable:
             self._connection = None
             connection.close()
             raise
+
+    def quoted(self, name):
+        """A name as an identifier in the text of a statement."""
+        return psycopg2.extensions.quote_ident(name, self._open()).replace("%", "%%")
 
     def _open(self):
         """Waits for a slot; a server that does not answer is no reason to wait."""

@@ -53,14 +53,34 @@ def describe(aws, instance_id, region):
     return instance(answer["DBInstances"][0])
 
 
+def every(aws, region):
+    """{id: instance} of all that are in a region."""
+    return {
+        raw["DBInstanceIdentifier"]: instance(raw) for raw in pages(aws, "describe_db_instances", "DBInstances", region)
+    }
+
+
+def pages(aws, operation, key, region, **arguments):
+    """What a describe operation lists under `key`, page after page."""
+    marker = {}
+    while True:
+        answer = aws.read("rds", operation, region=region, **arguments, **marker)
+        yield from answer[key]
+        if not answer.get("Marker"):
+            return
+        marker = {"Marker": answer["Marker"]}
+
+
 def instance(raw):
     """Pure: what verbs need of a DescribeDBInstances entry."""
     tags = {tag["Key"]: tag["Value"] for tag in raw.get("TagList", [])}
     endpoint = raw.get("Endpoint") or {}
     pending = raw.get("PendingModifiedValues") or {}
+    group = next(iter(raw.get("DBParameterGroups") or []), {})
     return {
         "id": raw["DBInstanceIdentifier"],
         "arn": raw["DBInstanceArn"],
+        "region": raw["DBInstanceArn"].split(":")[3],
         "status": raw["DBInstanceStatus"],
         "source": raw.get("ReadReplicaSourceDBInstanceIdentifier") or None,
         "replicas": list(raw.get("ReadReplicaDBInstanceIdentifiers", [])),
@@ -72,7 +92,11 @@ def instance(raw):
         "instance_class": raw.get("DBInstanceClass"),
         "security_groups": sorted(group["VpcSecurityGroupId"] for group in raw.get("VpcSecurityGroups", [])),
         "subnet_group": (raw.get("DBSubnetGroup") or {}).get("DBSubnetGroupName"),
-        "parameter_group": next((group["DBParameterGroupName"] for group in raw.get("DBParameterGroups", [])), None),
+        "parameter_group": group.get("DBParameterGroupName"),
+        "parameters_applied": group.get("ParameterApplyStatus"),
+        "pending": pending,
+        "engine": raw.get("Engine"),
+        "engine_version": raw.get("EngineVersion"),
         "public": raw.get("PubliclyAccessible", False),
         "kms_key": raw.get("KmsKeyId"),
         "deletion_protection": raw.get("DeletionProtection", False),
@@ -117,6 +141,20 @@ def metric(aws, name, instance_id, region, minutes=15):
         (point["Timestamp"].timestamp(), -1.0 if point["Minimum"] < 0 else point["Maximum"])
         for point in answer.get("Datapoints", [])
     )
+
+
+def events(aws, instance_id, region, minutes):
+    """[(datetime, message)] of an instance in the last `minutes`, oldest first."""
+    found = pages(
+        aws,
+        "describe_events",
+        "Events",
+        region,
+        SourceIdentifier=instance_id,
+        SourceType="db-instance",
+        Duration=minutes,
+    )
+    return sorted((raw["Date"], raw["Message"]) for raw in found)
 
 
 def not_found(aws, instance_id, region):

@@ -1,0 +1,43 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whom the security groups of an instance let in."""
+
+from __future__ import annotations
+
+
+def let_in(aws, instance, region):
+    """Lines for people, one for each rule that lets somebody in on the port of an `rds.instance()`; () lets nobody in."""
+    if not instance["security_groups"] or not instance["port"]:
+        return ()
+    groups = aws.read("ec2", "describe_security_groups", region=region, GroupIds=instance["security_groups"])
+    return tuple(
+        f"{_ports(rule)} from {', '.join(sources)} ({group['GroupId']})"
+        for group in groups["SecurityGroups"]
+        for rule in group["IpPermissions"]
+        if _covers(rule, instance["port"]) and (sources := list(_sources(rule)))
+    )
+
+
+def _covers(rule, port):
+    return rule["IpProtocol"] == "-1" or (
+        rule["IpProtocol"] == "tcp" and rule.get("FromPort", 0) <= port <= rule.get("ToPort", 65535)
+    )
+
+
+def _ports(rule):
+    if rule["IpProtocol"] == "-1":
+        return "all"
+    first, last = rule.get("FromPort", 0), rule.get("ToPort", 65535)
+    return f"tcp {first}" if first == last else f"tcp {first} to {last}"
+
+
+def _sources(rule):
+    for key, field in (
+        ("UserIdGroupPairs", "GroupId"),
+        ("IpRanges", "CidrIp"),
+        ("Ipv6Ranges", "CidrIpv6"),
+        ("PrefixListIds", "PrefixListId"),
+    ):
+        yield from (each[field] for each in rule.get(key, []))
