@@ -54,6 +54,7 @@ PARTS = (
     "kubernetes",
     "recovery",
     "fleet",
+    "ssm",
     "load",
 )
 
