@@ -81,6 +81,11 @@ faults = {
         lambda world: _faults.unship(),
         ("build",),
     ),
+    "pods-crash": Fault(
+        "the containers of the Deployment's pods crash again and again; new pods are well",
+        lambda world: _faults.crash(),
+        lambda world: _faults.mend(),
+    ),
     "node-silent": Fault(
         "a node of the cluster (or --node) and its pods no longer answer",
         lambda world, node=None: _faults.silence(node),

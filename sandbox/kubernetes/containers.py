@@ -50,6 +50,7 @@ class Container:
         self._backs_off_until = 0.0
         self._probers: dict[str, Prober] = {}
         self._kill_at: float | None = None  # monotonic: SIGKILL then, after SIGTERM
+        self.crashes = False  # something about its pod kills it as soon as it runs
 
     # ---- what the pod looks at -------------------------------------------------------------------------------------
 
@@ -92,6 +93,8 @@ class Container:
         """Take the next step if it is time for it."""
         if self.logs:
             self.logs[-1].mark()
+        if self.crashes:
+            self.kill()
         if self._process is not None and (code := self._process.poll()) is not None:
             self._ended(code)
         if self.is_running:

@@ -16,6 +16,7 @@ from .store import now
 
 if TYPE_CHECKING:
     from .cluster import Cluster
+    from .kubelet import PodWorker
 
 MISSING = "missing"  # a tag that was never pushed
 
@@ -27,7 +28,7 @@ class Faults:
 
     def ship(self, build: str) -> None:
         """Roll out an image of that build, or one that the registry does not have. Raises ValueError."""
-        tags = {builds.build_of(tag): tag for tag in ecr.TAGS} | {MISSING: MISSING}
+        tags = {builds.build_of(f"{ecr.REPOSITORY}:{tag}"): tag for tag in ecr.TAGS} | {MISSING: MISSING}
         if build not in tags:
             raise ValueError(f"unknown build {build!r}: one of {', '.join([*builds.BUILDS, MISSING])}")
         self._cluster.wake()
@@ -49,6 +50,23 @@ class Faults:
         if only_if in (None, before):
             store.change(DEPLOYMENTS, deployment, lambda it: seeds.release(it, image))
         return before
+
+    def crash(self) -> None:
+        """What the Deployment's pods have goes bad, a volume for example: their containers crash. New pods are well."""
+        self._cluster.wake()
+        for worker in list(self._cluster.kubelet.workers.values()):
+            metadata = worker.pod["metadata"]
+            if (metadata["namespace"], metadata["labels"].get("app")) == (seeds.NAMESPACE, seeds.NAME):
+                self._crash(worker, True)
+
+    def mend(self) -> None:
+        for worker in list(self._cluster.kubelet.workers.values()):
+            self._crash(worker, False)
+
+    @staticmethod
+    def _crash(worker: PodWorker, crashes: bool) -> None:
+        for container in worker.containers:
+            container.crashes = crashes
 
     def silence(self, node: str | None = None) -> None:
         """A node's kubelet and pods no longer answer. Raises ValueError."""
