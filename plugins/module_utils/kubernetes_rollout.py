@@ -39,9 +39,12 @@ def plan(observed, wanted):
             f"{name} was changed to {observed['overtaken_by']} by somebody else while this run was under way: talk to "
             f"them, look at it, then repeat the command if it is still wanted"
         )
-    made = _ACTIONS[wanted["action"]](observed, wanted, kind)
-    if observed["reconcilers"] and made.steps and wanted["action"] in ("undo", "recreate") and _changes(made.steps):
-        who = " and ".join(observed["reconcilers"])
+    made = ACTIONS[wanted["action"]](observed, wanted, kind)
+    reconcilers = [*observed["reconcilers"]]
+    if any(step.do == "bound" for step in made.steps):
+        reconcilers += observed["autoscaler"]["reconcilers"]
+    if reconcilers and wanted["action"] in ("undo", "recreate", "scale") and _changes(made.steps):
+        who = " and ".join(dict.fromkeys(reconcilers))
         if wanted["when_managed"] == "refuse":
             raise Refusal(
                 f"{name} is managed by {who} and would be put back: suspend that and say when_managed=note, or change "
@@ -179,10 +182,8 @@ def _recreate(observed, wanted, kind):
     steps.append(_settle(workload, f"serves with {count} pods"))
     if kept is not None or present:
         steps.append(Step("forget", f"forget the kept count of {name}"))
-    notes = []
-    if isinstance(scaler, Stop):
-        notes.append(f"whether an autoscaler scales {name} is not known: {scaler}")
-    elif scaler:
+    notes = _unknown_autoscaler(name, scaler)
+    if scaler and not notes:
         notes.append(
             f"the autoscaler {scaler['name']} is off while {name} is scaled to 0, and takes over again at "
             f"{scaler['floor']} to {scaler['ceiling']} pods"
@@ -192,13 +193,64 @@ def _recreate(observed, wanted, kind):
     )
 
 
-_ACTIONS = {
+def _scale(observed, wanted, kind):
+    """The count, and the bounds under which it lasts: an autoscaler would move it back into its own.
+
+    At 0 the autoscaler is off; it takes over again at the first pod.
+    https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#implicit-maintenance-mode-deactivation
+    """
+    workload, scaler, count = observed["workload"], observed["autoscaler"], wanted["replicas"]
+    name, present = workload["metadata"]["name"], workload["spec"].get("replicas", 1)
+    if not kind.counts:
+        raise Refusal(f"{name} is a {kind.name}, which has no count to scale: its nodes are its count")
+    if count < 0 or (count == 0 and wanted["at_least"]):
+        raise Refusal(f"replicas is {count}: give 0 to scale to nothing (at_least=true never lowers a count), or more")
+    _refuse_paused(workload, kind, "followed while it scales")
+    final = max(count, present) if wanted["at_least"] else count
+    notes, steps = _unknown_autoscaler(name, scaler), []
+    if scaler and not notes:
+        bounds = {key: scaler[key] for key in ("floor", "ceiling")}
+        goal = wanted["bounds"] or (_fitting(bounds, count, wanted["at_least"]) if count else bounds)
+        if goal["floor"] > goal["ceiling"]:
+            raise Refusal(f"bounds: the floor {goal['floor']} is above the ceiling {goal['ceiling']}")
+        if goal != bounds:
+            what = f"let the autoscaler {scaler['name']} keep {name} at {goal['floor']} to {goal['ceiling']} pods"
+            steps.append(Step("bound", what, bounds, goal, {"name": scaler["name"], "present": bounds, "goal": goal}))
+        if final and not goal["floor"] <= final <= goal["ceiling"]:
+            notes.append(f"the autoscaler {scaler['name']} will move {name} back to its bounds")
+    elif wanted["bounds"]:
+        raise Refusal(f"no autoscaler is known to scale {name}: leave bounds out")
+    if final != present:
+        steps.append(Step("fill", f"scale {name} to {final}", present, final, {"count": final}))
+    if COUNT in (workload["metadata"].get("annotations") or {}):
+        # Of a recreate that ended half way: a later one would come back with that count.
+        steps.append(Step("forget", f"forget the kept count of {name}"))
+    if not final and (steps or observed["pods"]):
+        steps.append(Step("drain", f"wait until {name} has no pod left", waits=True))
+    elif final and (steps or not kind.progress(workload, history.current(workload, observed["revisions"])).done):
+        steps.append(_settle(workload, f"serves with {final} pods"))
+    after = dict(_settled(workload), replicas=final, available=final) if steps else {}
+    return Plan(tuple(steps), after, tuple(notes), _returned(observed))
+
+
+def _fitting(bounds, count, at_least):
+    """The bounds of an autoscaler under which a count lasts."""
+    floor = max(count, bounds["floor"]) if at_least else count
+    return {"floor": floor, "ceiling": max(bounds["ceiling"], floor)}
+
+
+def _unknown_autoscaler(name, scaler):
+    return [f"whether an autoscaler scales {name} is not known: {scaler}"] if isinstance(scaler, Stop) else []
+
+
+ACTIONS = {
     "undo": _undo,
     "restart": _restart,
     "status": _status,
     "pause": _pause,
     "resume": _pause,
     "recreate": _recreate,
+    "scale": _scale,
 }
 
 
@@ -338,6 +390,14 @@ def count_patch(workload, count, kept=None):
     """Scale to `count`; `kept` is written down in the same breath."""
     notes = _annotate(workload["metadata"], "/metadata", {COUNT: str(kept)}) if kept else []
     return _patch(workload, {"op": "add", "path": "/spec/replicas", "value": count}, *notes)
+
+
+def bounds_patch(present, goal):
+    """Of an autoscaler, unless its bounds are no longer `present`. Its status changes all the time, and counts for nothing."""
+    fields = {"/spec/minReplicas": "floor", "/spec/maxReplicas": "ceiling"}
+    return [{"op": "test", "path": path, "value": present[key]} for path, key in fields.items()] + [
+        {"op": "replace", "path": path, "value": goal[key]} for path, key in fields.items()
+    ]
 
 
 def forget_patch(workload):

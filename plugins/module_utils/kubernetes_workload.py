@@ -42,12 +42,21 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A container that will not run; `previous` tells whether the log of the one before it is the one to read."""
+    """A container that will not run.
+
+    `previous` tells whether the log of the one before it is the one to read; `crashed` whether it did run, and ended: a new
+    pod may do better then, and is not kept waiting.
+    https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
+    """
 
     pod: str
     container: str
     why: str
     previous: bool
+    crashed: bool = False
+
+    def __str__(self):
+        return f"pod {self.pod}, container {self.container}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -220,9 +229,10 @@ def trouble(pod):
             why = [waiting["reason"]] + (
                 [_ended(last)] if last else [waiting["message"]] if waiting.get("message") else []
             )
-            return Trouble(pod["metadata"]["name"], each["name"], ": ".join(why), previous=bool(last))
+            name, crashed = pod["metadata"]["name"], waiting["reason"] == "CrashLoopBackOff"
+            return Trouble(name, each["name"], ": ".join(why), previous=bool(last), crashed=crashed)
         if ended.get("exitCode") and restarts >= RESTARTS:
-            return Trouble(pod["metadata"]["name"], each["name"], _ended(ended), previous=False)
+            return Trouble(pod["metadata"]["name"], each["name"], _ended(ended), previous=False, crashed=True)
     return None
 
 
@@ -289,7 +299,7 @@ def reconcilers(workload):
 
 
 def autoscaler(kind, name, autoscalers):
-    """{name, floor, ceiling} of the HorizontalPodAutoscaler that scales this workload, or None."""
+    """{name, floor, ceiling, reconcilers} of the HorizontalPodAutoscaler that scales this workload, or None."""
     for each in autoscalers:
         scaled = each["spec"]["scaleTargetRef"]
         if (scaled["kind"], scaled["name"]) == (kind, name):
@@ -297,6 +307,7 @@ def autoscaler(kind, name, autoscalers):
                 "name": each["metadata"]["name"],
                 "floor": each["spec"].get("minReplicas", 1),
                 "ceiling": each["spec"]["maxReplicas"],
+                "reconcilers": reconcilers(each),
             }
     return None
 

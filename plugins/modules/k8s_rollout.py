@@ -8,9 +8,9 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: k8s_rollout
 version_added: 0.2.0
-short_description: Undo, restart, pause or watch the rollout of a Kubernetes workload
+short_description: Undo, restart, scale, pause or watch a Kubernetes workload
 description:
-  - Does what C(kubectl rollout) does, with a plan, gates and an end. It waits until the rollout is over by the status of
+  - Does what C(kubectl rollout) and C(kubectl scale) do, with a plan, gates and an end. It waits until the rollout is over by the status of
     its controller, and fails as soon as a pod shows that it never will be, naming the pod, the container, the reason and
     its last log lines.
   - An undo without O(to_revision) goes to the last revision that was really available, as far as the cluster can tell. It
@@ -44,21 +44,41 @@ options:
         undone or restarted until it is resumed.
       - V(recreate) scales to 0, waits until no pod is left, and scales back to the count it found. The count is kept in
         an annotation meanwhile, so a run that is killed there goes on.
+      - V(scale) sets the number of pods to O(replicas), together with the bounds of a HorizontalPodAutoscaler that would
+        move it back. At V(0) the autoscaler is off, and its bounds stay.
     type: str
-    choices: [undo, restart, status, pause, resume, recreate]
+    choices: [undo, restart, status, pause, resume, recreate, scale]
     required: true
   to_revision:
     description: Number of the revision to go back to, for O(action=undo). RV(history) lists them.
     type: int
   replicas:
     description:
-      - Number of pods to come back with, for O(action=recreate). Default is what it had. A workload that was found scaled
-        to 0 needs it.
+      - Number of pods, for O(action=scale). O(action=recreate) comes back with it; there the default is what it had, and
+        a workload that was found scaled to 0 needs it.
     type: int
+  at_least:
+    description: Leave a count and a floor of the autoscaler that are already higher as they are, for O(action=scale).
+    type: bool
+    default: false
+  bounds:
+    description:
+      - Set the autoscaler to exactly this, for O(action=scale), instead of a floor of O(replicas) and a ceiling that is
+        not below. RV(undo) uses it to bring back the former bounds.
+    type: dict
+    suboptions:
+      floor:
+        description: Minimum number of pods.
+        type: int
+        required: true
+      ceiling:
+        description: Maximum number of pods.
+        type: int
+        required: true
   when_managed:
     description:
-      - What to do when Argo CD, Flux or an operator manages the workload and would put the change back, for
-        O(action=undo) and O(action=recreate). V(refuse) fails and says how to suspend it; V(note) goes on.
+      - What to do when Argo CD, Flux or an operator manages the workload, or its autoscaler, and would put the change back,
+        for O(action=undo), O(action=recreate) and O(action=scale). V(refuse) fails and says how to suspend it; V(note) goes on.
     type: str
     choices: [refuse, note]
     default: refuse
@@ -85,8 +105,9 @@ author:
 notes:
   - The options of AWS are those of the lease; without O(lease) no AWS credentials are needed.
   - It needs the verbs get and patch on the workload and list on pods and on replicasets, controllerrevisions or
-    replicationcontrollers; get on pods/log for log lines; delete on pods for a StatefulSet that is blocked. Events and
-    horizontalpodautoscalers are read where that is allowed.
+    replicationcontrollers; get on pods/log for log lines; delete on pods for a StatefulSet that is blocked; patch on
+    horizontalpodautoscalers to scale beyond the bounds of one. Events and horizontalpodautoscalers are read where that is
+    allowed.
 seealso:
   - name: Deployments
     description: Kubernetes documentation.
@@ -116,6 +137,14 @@ EXAMPLES = r"""
     name: alchemorsel-worker
     action: recreate
     wait_timeout: 600
+
+- name: Six pods or more, which an autoscaler does not take back
+  sre.runbooks.k8s_rollout:
+    namespace: alchemorsel
+    name: alchemorsel-api
+    action: scale
+    replicas: 6
+    at_least: true
 """
 
 RETURN = r"""
@@ -155,7 +184,7 @@ steps:
       after: revision 2 (shop/web:v2)
     - {do: settle, what: wait until web serves with revision 2 (shop/web:v2), before: null, after: null}
 undo:
-  description: The same verb the other way round, for an undo, a pause and a resume; a restart has no way back.
+  description: The same verb the other way round, for an undo, a pause, a resume and a scale; a restart has no way back.
   returned: unless refused
   type: list
   elements: dict
@@ -204,15 +233,19 @@ ARGUMENTS = dict(
     name=dict(type="str", required=True),
     namespace=dict(type="str", required=True),
     kind=dict(type="str", choices=["Deployment", "StatefulSet", "DaemonSet", "DeploymentConfig"], default="Deployment"),
-    action=dict(type="str", choices=["undo", "restart", "status", "pause", "resume", "recreate"], required=True),
+    action=dict(type="str", choices=list(rollout.ACTIONS), required=True),
     to_revision=dict(type="int"),
     replicas=dict(type="int"),
+    at_least=dict(type="bool", default=False),
+    bounds=dict(
+        type="dict", options=dict(floor=dict(type="int", required=True), ceiling=dict(type="int", required=True))
+    ),
     when_managed=dict(type="str", choices=["refuse", "note"], default="refuse"),
 )
 
 
 class K8sRollout(Verb):
-    """Undo, restart, pause or watch a rollout."""
+    """Undo, restart, scale, pause or watch a workload."""
 
     plan = staticmethod(rollout.plan)
 
@@ -257,11 +290,13 @@ class K8sRollout(Verb):
         return seen
 
     def _autoscaler(self):
-        if self.params["action"] != "recreate":
+        if self.params["action"] not in ("recreate", "scale"):
             return None
-        path = objects(self.namespace, "horizontalpodautoscalers", api="/apis/autoscaling/v2")
-        found = attempt(lambda: self.cluster.read(path), api.Denied)
+        found = attempt(lambda: self.cluster.read(self._autoscalers()), api.Denied)
         return found if isinstance(found, Stop) else workloads.autoscaler(self.kind.name, self.name, found["items"])
+
+    def _autoscalers(self, name=None):
+        return objects(self.namespace, "horizontalpodautoscalers", name, api="/apis/autoscaling/v2")
 
     def _failed(self, seen):
         """{name of a revision: why} of those that fail now, or that never took over."""
@@ -276,7 +311,7 @@ class K8sRollout(Verb):
             trouble = workloads.trouble(pod)
             for each in seen["revisions"] if trouble else ():
                 if each.owns(pod):
-                    failed[each.name] = f"pod {trouble.pod}, container {trouble.container}: {trouble.why}"
+                    failed[each.name] = str(trouble)
         return failed
 
     # The steps, named as in the plan.
@@ -307,6 +342,16 @@ class K8sRollout(Verb):
 
     def fill(self, count):
         self._patch(rollout.count_patch(self.workload, count))
+
+    def bound(self, name, present, goal):
+        try:
+            operations = rollout.bounds_patch(present, goal)
+            self.cluster.change("PATCH", self._autoscalers(name), operations, api.JSON_PATCH)
+        except api.Invalid as error:
+            now = self._autoscaler()
+            if now and any(now[key] != present[key] for key in present):
+                raise Overtaken(f"the bounds of the autoscaler {name} were changed since they were read") from error
+            raise
 
     def forget(self):
         self._patch(rollout.forget_patch(self.workload))
@@ -401,6 +446,12 @@ class K8sRollout(Verb):
 
     def undo(self, before, done):
         where = {key: self.params[key] for key in ("context", "host", "namespace", "kind", "name") if self.params[key]}
+        if self.params["action"] == "scale":
+            back = dict(where, action="scale", replicas=before["replicas"])
+            bounds = [step["before"] for step in done if step["do"] == "bound"]
+            if bounds:
+                back["bounds"] = bounds[0]
+            return [{"verb": "sre.runbooks.k8s_rollout", "arguments": back}]
         for step in done:
             if step["do"] == "roll_back" and before["revision"] is not None:
                 back = {"action": "undo", "to_revision": before["revision"]}
@@ -424,7 +475,7 @@ def _unready(seen):
 
 
 def main():
-    module = verb_module(ARGUMENTS)
+    module = verb_module(ARGUMENTS, required_if=[("action", "scale", ("replicas",))])
     if not api.HAS_KUBERNETES:
         module.fail_json(msg=missing_required_lib("kubernetes"))
     run(module, K8sRollout)

@@ -82,10 +82,14 @@ class Namespace:
         fault = self.faults.pop(0) if self.faults else None
         if fault == "dropped":
             raise LostAnswer("the cluster does not answer")
-        if method == "PATCH":
-            self.workload = patched(self.workload, body)
+        changed = self.workload
+        if "/horizontalpodautoscalers/" in path:
+            (scaler,) = self.autoscalers
+            changed = self.autoscalers[0] = patched(scaler, body)
+        elif method == "PATCH":
+            changed = self.workload = patched(self.workload, body)
         self.changes.append((method, path, body))
-        answer = copy.deepcopy(self.workload)
+        answer = copy.deepcopy(changed)
         self.on_change(self)
         if fault == "lost":
             raise LostAnswer("the cluster does not answer")
@@ -111,7 +115,7 @@ def patched(found: dict, operations: list[dict]) -> dict:
             del place[last]
         else:
             place[last] = copy.deepcopy(each["value"])
-    if result["spec"] != found["spec"]:
+    if result["spec"] != found["spec"] and "generation" in found["metadata"]:
         result["metadata"]["generation"] += 1
     return result
 

@@ -484,6 +484,124 @@ def test_a_workload_found_at_zero_needs_a_count(rollout):
     assert not rollout(namespace, "recreate", replicas=2)["failed"] and namespace.workload["spec"]["replicas"] == 2
 
 
+def at_zero(**changes):
+    """web v2, told to have no pod; an autoscaler of 2 to 6 is off."""
+    namespace = Namespace("v2")
+    namespace.workload["spec"]["replicas"] = 0
+    scaled(namespace)
+    namespace.on_change, namespace.autoscalers = scaled, story("autoscalers")
+    for name, value in changes.items():
+        setattr(namespace, name, value)
+    return namespace
+
+
+def bounds(namespace):
+    return tuple(namespace.autoscalers[0]["spec"][key] for key in ("minReplicas", "maxReplicas"))
+
+
+def test_scale_within_the_bounds_of_an_autoscaler_leaves_them_alone(rollout):
+    namespace = at_zero()
+    planned = rollout(namespace, "scale", replicas=2, at_least=True, check=True)
+    assert namespace.changes == []
+    result = rollout(namespace, "scale", replicas=2, at_least=True)
+    assert result["steps"] == planned["steps"] and result["after"] == planned["after"]
+    assert namespace.operations() == [("test", "/metadata/generation", 2), ("add", "/spec/replicas", 2)]
+    assert (len(namespace.changes), bounds(namespace), result["notes"]) == (1, (2, 6), [])
+    (undo,) = result["undo"]
+    assert {key: undo["arguments"].get(key) for key in ("action", "replicas", "bounds")} == {
+        "action": "scale",
+        "replicas": 0,
+        "bounds": None,
+    }
+    again = rollout(namespace, "scale", replicas=2, at_least=True)
+    assert (again["changed"], again["steps"]) == (False, [])
+
+
+def test_scale_beyond_them_takes_them_along_and_back(rollout):
+    namespace = Namespace("v2")
+    namespace.on_change, namespace.autoscalers = scaled, story("autoscalers")
+    namespace.workload["spec"]["replicas"] = 2
+    scaled(namespace)
+    result = rollout(namespace, "scale", replicas=3)
+    assert [step["do"] for step in result["steps"]] == ["bound", "fill", "settle"]
+    assert result["steps"][0]["what"] == "let the autoscaler web keep web at 3 to 6 pods"
+    assert namespace.operations() == [
+        ("test", "/spec/minReplicas", 2),
+        ("test", "/spec/maxReplicas", 6),
+        ("replace", "/spec/minReplicas", 3),
+        ("replace", "/spec/maxReplicas", 6),
+    ]
+    back = result["undo"][0]["arguments"]
+    assert (back["replicas"], back["bounds"]) == (2, {"floor": 2, "ceiling": 6})
+    given = {key: back[key] for key in ("action", "replicas", "bounds")}
+    rollout(namespace, **given)
+    assert (namespace.workload["spec"]["replicas"], bounds(namespace)) == (2, (2, 6))
+    assert "leave bounds out" in rollout(at_zero(autoscalers=[]), **given)["msg"]
+
+
+def test_scale_at_least_lowers_nothing(rollout):
+    namespace = Namespace("v2")
+    namespace.autoscalers = story("autoscalers")
+    result = rollout(namespace, "scale", replicas=1, at_least=True)
+    assert (result["failed"], result["changed"], namespace.changes) == (False, False, [])
+
+
+def test_scale_to_nothing_waits_until_no_pod_is_left(rollout):
+    namespace = Namespace("v2")
+    namespace.on_change, namespace.autoscalers = scaled, story("autoscalers")
+    result = rollout(namespace, "scale", replicas=0)
+    assert [step["do"] for step in result["steps"]] == ["fill", "drain"]
+    assert (result["after"]["available"], bounds(namespace)) == (0, (2, 6))
+
+
+@pytest.mark.parametrize("fault", ["lost", "dropped"])
+def test_scale_is_looked_up_before_anything_is_sent_again(rollout, fault):
+    namespace = at_zero(faults=[fault, fault])
+    result = rollout(namespace, "scale", replicas=3)
+    assert not result["failed"], result["msg"]
+    assert [step["do"] for step in result["steps"]][:2] == ["bound", "fill"]
+    assert (len(namespace.changes), namespace.workload["spec"]["replicas"], bounds(namespace)) == (2, 3, (3, 6))
+
+
+def test_bounds_that_somebody_else_sets_meanwhile_are_looked_at_again(rollout, monkeypatch):
+    namespace, change = at_zero(), Namespace.change
+
+    def late(namespace, *args):
+        if not namespace.changes:
+            namespace.autoscalers[0]["spec"]["maxReplicas"] = 9
+        return change(namespace, *args)
+
+    monkeypatch.setattr(Namespace, "change", late)
+    assert not rollout(namespace, "scale", replicas=3)["failed"]
+    assert bounds(namespace) == (3, 9)
+
+
+def test_what_scale_refuses_and_says(rollout):
+    for given, line in (
+        ({"replicas": -1}, "replicas is -1: give 0"),
+        ({"replicas": 0, "at_least": True}, "at_least=true never lowers a count"),
+        ({"replicas": 2, "bounds": {"floor": 3, "ceiling": 2}}, "the floor 3 is above the ceiling 2"),
+    ):
+        assert line in rollout(at_zero(), "scale", **given)["msg"]
+    assert "no count to scale" in rollout(Namespace("DaemonSet", "DaemonSet"), "scale", replicas=2)["msg"]
+    namespace = at_zero()
+    namespace.autoscalers[0]["metadata"]["ownerReferences"] = [
+        {"kind": "ScaledObject", "name": "web", "controller": True}
+    ]
+    assert not rollout(namespace, "scale", replicas=2, check=True)["failed"]
+    assert "is managed by the operator of ScaledObject web" in rollout(namespace, "scale", replicas=3)["msg"]
+    assert not rollout(namespace, "scale", replicas=3, when_managed="note")["failed"]
+    denied = rollout(at_zero(denied={"horizontalpodautoscalers"}), "scale", replicas=3)
+    assert "whether an autoscaler scales web is not known" in denied["notes"][0] and not denied["failed"]
+
+
+def test_scale_forgets_the_count_of_a_recreate_that_was_killed(rollout):
+    namespace = at_zero()
+    namespace.workload["metadata"]["annotations"]["sre.runbooks/replicas"] = "3"
+    assert not rollout(namespace, "scale", replicas=2)["failed"]
+    assert "sre.runbooks/replicas" not in namespace.workload["metadata"]["annotations"]
+
+
 def test_a_stateful_set_that_is_blocked_by_a_bad_pod_loses_that_pod(rollout):
     namespace = Namespace("StatefulSet", "StatefulSet")
     pod = story("bad")["pods"][-1]
