@@ -10,6 +10,7 @@ ControllerRevisions. A template may hold secrets in its environment; only images
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, replace
@@ -162,6 +163,16 @@ def never_took_over(workload, revisions, events):
 def current(workload, revisions):
     """The revision that the workload is to have now; None while its controller has not seen the template yet."""
     return next((each for each in revisions if same(each.template, workload["spec"]["template"])), None)
+
+
+def began(present, revisions):
+    """When the workload came to have the template of `present`, restarts aside, as the API writes times.
+
+    For a revision that was returned to nothing says when, but that it was after all others had been created.
+    """
+    others = [each for each in revisions if each is not present]
+    restarts = list(itertools.takewhile(lambda each: restarts_of_one(each.template, present.template), others))
+    return max(each.created for each in ([present, *restarts][-1], *others[len(restarts) :]))
 
 
 def same(one, other):

@@ -43,7 +43,11 @@ class Workload:
         released: when that began, in seconds since the epoch; None where nothing tells.
         rollout: why that deployment failed, None where it did not.
         rolling: whether it goes on.
-        failures: why its tasks or pods did not stay up, in the last hour or so.
+        failures: why its tasks did not stay up, in the last hour or so; why its pods do not, now.
+        waiting: why others do not serve, though nothing of them failed.
+        starting: how many of them began a moment ago and do not serve yet.
+        restart_helps: whether new ones may do better than those of `failures`. ECS has tried that with each of them;
+            Kubernetes starts the same pod again, after longer and longer pauses.
     """
 
     name: str
@@ -55,6 +59,9 @@ class Workload:
     rollout: str | None = None
     rolling: bool = False
     failures: tuple = ()
+    waiting: tuple = ()
+    starting: int = 0
+    restart_helps: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,9 @@ def decide(observed, count, recent_minutes, max_error_percent):
     work, down = observed.workload, _database_is_down(observed.database)
     errors = observed.errors if observed.errors is not None and observed.errors > max_error_percent else None
     hurts = list(observed.complaints) + ([f"{errors:.0f} % of the requests end in an error"] if errors else [])
-    short = work.serving < min(work.wanted, count) or work.wanted < count
+    enough = min(work.wanted, count)
+    # A rolling update may take some away before the new ones serve.
+    short = work.wanted < count or (work.serving < enough and not (work.rolling and work.serving))
     # A task that failed once and was replaced is past; one of a deployment that goes on is the first of many.
     if not hurts and not short and not work.rollout and not (work.rolling and work.failures):
         return Decision(NONE, f"every check passes and {_serving(work)}")
@@ -110,17 +119,20 @@ def decide(observed, count, recent_minutes, max_error_percent):
         return Decision(FAILOVER, f"{down}; {_all(hurts) or _serving(work)}")
     if work.wanted < count:
         return Decision(SCALE, f"{work.name} is told to have {work.wanted}, the inventory says {count}")
-    why = _all([*([work.rollout] if work.rollout else []), *work.failures, *hurts]) or _serving(work)
+    why = _all([*([work.rollout] if work.rollout else []), *work.failures, *work.waiting, *hurts]) or _serving(work)
     age = None if work.released is None else (observed.now - work.released) / 60
     if age is not None and age <= recent_minutes:
         return Decision(ROLLBACK, f"{work.release} was deployed {age:.0f} min ago: {why}")
-    if work.failures:
+    if work.failures and not work.restart_helps:
         # They are restarted all the time, and what they ran yesterday they run today: something around them changed.
         return Decision(
             UNKNOWN,
             f"{work.name} fails although nothing was deployed within {recent_minutes} min: {_all(work.failures)}",
         )
-    if work.serving < work.running or errors or (hurts and not work.serving):
+    if not work.failures and work.serving < enough <= work.serving + work.starting:
+        # They were started by somebody, a run of this that was killed perhaps: all that is left is to wait for them.
+        return Decision(SCALE, f"{_serving(work)} and {work.starting} have only just begun")
+    if work.failures or work.serving < work.running or errors or (hurts and not work.serving):
         return Decision(RESTART, f"nothing was deployed within {recent_minutes} min, but {why}; {_serving(work)}")
     if hurts:
         return Decision(
@@ -141,6 +153,7 @@ def findings(observed):
     if work.rollout:
         yield f"{work.release}: {work.rollout}"
     yield from work.failures
+    yield from work.waiting
     if observed.errors is not None:
         yield f"{observed.errors:.1f} % of the requests ended in an error"
     if database is not None:

@@ -10,26 +10,68 @@ module: outage_assess
 version_added: 0.1.0
 short_description: Say what of a service is down, why, and what to do about it
 description:
-  - Asks what users ask, and side by side the service's tasks, its newest deployment, the share of requests that end in
-    an error, and the database. Nothing is changed, so checks with a method that may change something are left out. One
-    that fails is asked a second time.
+  - Asks what users ask, and side by side the service's tasks or pods, its newest deployment, the share of requests that
+    end in an error, and the database. Nothing is changed, so checks with a method that may change something are left
+    out. One that fails is asked a second time.
+  - What runs the service is O(cluster) and O(service), in ECS, or O(kubernetes).
   - RV(decision) is one word, RV(because) the sentence to it. A database that is down comes first, since no deployment
     mends that; then a service that is told to have too few tasks; then a recent deployment that went wrong; then tasks
     that run but do not serve. Where nothing of this is the case RV(decision) is V(unknown), and RV(findings) is what a
     person goes on with.
+  - Pods that crash although nothing was deployed are worth a restart. Kubernetes starts the same pod again only after longer
+    and longer pauses, new ones come at once. Where ECS has put new tasks in the place of those that failed all along, or an
+    image cannot be pulled, nothing but a person helps.
   - B(Risk:) the decision is only as good as what was asked. A check that does not fail while users suffer hides an
     outage; a database that nobody may log in to is only known by its status.
 options:
   cluster:
     description: Name or ARN of the ECS cluster, in O(region).
     type: str
-    required: true
   service:
     description: Name of the ECS service.
     type: str
-    required: true
+  kubernetes:
+    description: The workload that runs the service in Kubernetes, and how to reach its cluster.
+    type: dict
+    suboptions:
+      name:
+        description: Name of the workload.
+        type: str
+        required: true
+      namespace:
+        description: Its namespace.
+        type: str
+        required: true
+      kind:
+        description: Its kind.
+        type: str
+        choices: [Deployment, StatefulSet, DaemonSet, DeploymentConfig]
+        default: Deployment
+      kubeconfig:
+        description:
+          - Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
+          - This and the next four can also be set by the environment variables of the modules of kubernetes.core.
+        type: raw
+      context:
+        description: Name of a context of the kubeconfig. Default is its current one.
+        type: str
+      host:
+        description: URL of the API.
+        type: str
+      api_key:
+        description: A token.
+        type: str
+      ca_cert:
+        description: Path of the certificate of the authority that signed the API's.
+        type: path
+        aliases: [ssl_ca_cert]
+  target_group_arn:
+    description:
+      - Target group of the load balancer in front of O(kubernetes), in O(region), whose errors are counted. An ECS
+        service names its own.
+    type: str
   desired_count:
-    description: How many tasks the service is to have at least.
+    description: How many tasks or pods the service is to have at least.
     type: int
     required: true
   db_instance:
@@ -53,6 +95,9 @@ extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
+requirements:
+  - kubernetes (for O(kubernetes))
+  - openshift (for O(kubernetes.kind=DeploymentConfig))
 author:
   - sre.runbooks contributors (@sre-runbooks)
 seealso:
@@ -71,6 +116,19 @@ EXAMPLES = r"""
       - name: health with the database
         url: https://api.regami.test/health?check=db
   register: outage
+
+- name: What of the pods is down, and why
+  sre.runbooks.outage_assess:
+    kubernetes:
+      context: shop-prod
+      namespace: alchemorsel
+      name: alchemorsel-api
+    region: us-east-1
+    desired_count: 2
+    db_instance: regami-db-primary
+    checks:
+      - name: health
+        url: https://api.regami.test/health
 """
 
 RETURN = r"""
@@ -93,7 +151,7 @@ findings:
   elements: str
   sample: ["regami-service: 0 of 2 serve", "the database regami-db-primary is available and answers"]
 before:
-  description: How many tasks serve, and what they run.
+  description: How many tasks or pods serve, and what they run.
   returned: unless refused
   type: dict
   sample: {serving: 0, wanted: 2, release: "regami-api:7"}
@@ -123,9 +181,22 @@ waited_seconds:
 
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import ecs, elbv2, outage, rds, smoke, web
+from ansible.module_utils.basic import missing_required_lib
+
+from ansible_collections.sre.runbooks.plugins.module_utils import (
+    ecs,
+    elbv2,
+    kubernetes_api,
+    kubernetes_outage,
+    outage,
+    rds,
+    smoke,
+    web,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_workload import KINDS
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
     LOGIN_ARGUMENTS,
@@ -143,8 +214,21 @@ SERVICES = ("ecs", "elbv2", "cloudwatch", "rds", "secretsmanager")
 ARGUMENTS = dict(
     smoke.CHECK_ARGUMENTS,
     **LOGIN_ARGUMENTS,
-    cluster=dict(type="str", required=True),
-    service=dict(type="str", required=True),
+    cluster=dict(type="str"),
+    service=dict(type="str"),
+    kubernetes=dict(
+        type="dict",
+        options=dict(
+            {
+                option: kubernetes_api.AUTH_ARGUMENTS[option]
+                for option in ("kubeconfig", "context", "host", "api_key", "ca_cert")
+            },
+            name=dict(type="str", required=True),
+            namespace=dict(type="str", required=True),
+            kind=dict(type="str", choices=list(KINDS), default="Deployment"),
+        ),
+    ),
+    target_group_arn=dict(type="str"),
     desired_count=dict(type="int", required=True),
     db_instance=dict(type="str"),
     recent_minutes=dict(type="int", default=60),
@@ -159,11 +243,13 @@ class OutageAssess(Verb):
         super().__init__(module)
         self.params = dict(module.params)
         module.params["checks"] = masked(module.params["checks"])  # the result shows them
-        self.service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
+        self._workload = self._pods if self.params["kubernetes"] else self._tasks
 
     def observe(self):
         smoke.refuse_malformed(self.params["checks"], self.params["dns_servers"])
-        seen = together(users=self._users, service=self._service, database=lambda: attempt(self._database, Unreachable))
+        seen = together(
+            users=self._users, service=self._workload, database=lambda: attempt(self._database, Unreachable)
+        )
         database = seen["database"]
         if isinstance(database, Unreachable):  # the API of RDS: that tells nothing of the database
             database = outage.Database(self.params["db_instance"], f"unknown ({database})")
@@ -197,25 +283,26 @@ class OutageAssess(Verb):
                 together(**failing)
         return tuple(f"{trial.check['name']}: {trial.problem}" for trial in trials if trial.problem)
 
-    def _service(self):
-        """The workload and the share of its requests that fail."""
-        service = self.service.describe()
-        groups = ecs.target_groups(service)
+    def _tasks(self):
+        """The ECS service and the share of its requests that fail."""
+        service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
+        found = service.describe()
+        groups = ecs.target_groups(found)
         seen = together(
-            targets=lambda: self.service.targets(groups), stops=self.service.stops, errors=lambda: self._errors(groups)
+            targets=lambda: service.targets(groups), stops=service.stops, errors=lambda: self._errors(groups)
         )
-        now = ecs.primary(service) or {}
+        now = ecs.primary(found) or {}
         healthy = [ecs.healthy(targets) for _name, targets in seen["targets"]]
         failed = now.get("rolloutState") == "FAILED" and (now.get("rolloutStateReason") or "it failed")
         created = now.get("createdAt")
         return {
             "errors": seen["errors"],
             "workload": outage.Workload(
-                name=service["serviceName"],
-                wanted=service["desiredCount"],
-                running=service["runningCount"],
-                serving=min([service["runningCount"], *healthy]),
-                release=ecs.short(service["taskDefinition"]),
+                name=found["serviceName"],
+                wanted=found["desiredCount"],
+                running=found["runningCount"],
+                serving=min([found["runningCount"], *healthy]),
+                release=ecs.short(found["taskDefinition"]),
                 released=created.timestamp() if created else None,
                 rollout=failed or None,
                 rolling=now.get("rolloutState") == "IN_PROGRESS",
@@ -223,6 +310,16 @@ class OutageAssess(Verb):
                     dict.fromkeys(why for by, why in seen["stops"].values() if by == now.get("id") or not now.get("id"))
                 ),
             ),
+        }
+
+    def _pods(self):
+        """The workload of a cluster, and the share of the requests to its target group that fail."""
+        given, group = self.params["kubernetes"], self.params["target_group_arn"]
+        reader = Reader(kubernetes_api.Cluster(given), given["kind"], given["namespace"], given["name"])
+        seen = together(found=reader.look, errors=lambda: self._errors([(group,)] if group else []))
+        return {
+            "errors": seen["errors"],
+            "workload": kubernetes_outage.workload(reader.kind, seen["found"], time.time()),
         }
 
     def _errors(self, groups):
@@ -253,10 +350,16 @@ class OutageAssess(Verb):
 
 
 def main():
-    run(
-        verb_module(ARGUMENTS, mutually_exclusive=[PASSWORD_SOURCES], required_by={"login_user": ["login_db"]}),
-        OutageAssess,
+    module = verb_module(
+        ARGUMENTS,
+        required_together=[("cluster", "service")],
+        required_by={"login_user": ["login_db"]},
+        required_one_of=[("service", "kubernetes")],
+        mutually_exclusive=[PASSWORD_SOURCES, ("service", "kubernetes"), ("service", "target_group_arn")],
     )
+    if module.params["kubernetes"] and not kubernetes_api.HAS_KUBERNETES:
+        module.fail_json(msg=missing_required_lib("kubernetes"))
+    run(module, OutageAssess)
 
 
 if __name__ == "__main__":

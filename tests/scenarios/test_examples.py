@@ -73,10 +73,11 @@ def fitted(task: dict, state: dict) -> dict:
         arguments["dns_servers"] = [state["dns"]]
     if "login_user" in arguments:
         arguments["sslmode"] = "prefer"
-    if "namespace" in arguments:
-        known = state["kubernetes"]
-        arguments |= {key: known[key] for key in ("kubeconfig", "context", "namespace")}
-        arguments["name"] = arguments["name"].replace("alchemorsel-api", known["deployment"])
+    for place in (arguments, arguments.get("kubernetes", {})):
+        if "namespace" in place:
+            known = state["kubernetes"]
+            place |= {key: known[key] for key in ("kubeconfig", "context", "namespace")}
+            place["name"] = place["name"].replace("alchemorsel-api", known["deployment"])
     return task
 
 

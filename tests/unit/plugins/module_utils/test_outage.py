@@ -65,6 +65,33 @@ def seen(work=WORK, **more):
             id="crashes-out-of-nowhere",
         ),
         pytest.param(
+            seen(replace(WORK, running=0, serving=0, failures=("exit code 1",), restart_helps=True), complaints=DOWN),
+            "restart",
+            "nothing was deployed within 60 min, but exit code 1; health",
+            id="pods-crash-out-of-nowhere",
+        ),
+        pytest.param(
+            seen(replace(WORK, serving=1, waiting=("pod web-1: container app is not ready",))),
+            "restart",
+            "but pod web-1: container app is not ready; 1 of 2",
+            id="a-pod-hangs",
+        ),
+        pytest.param(
+            seen(replace(JUST_DEPLOYED, serving=1, rolling=True)), "none", "", id="a-deployment-takes-one-away-first"
+        ),
+        pytest.param(
+            seen(replace(JUST_DEPLOYED, serving=0, rolling=True)), "rollback", "", id="a-deployment-takes-all-away"
+        ),
+        pytest.param(
+            seen(replace(WORK, serving=0, starting=2), complaints=DOWN),
+            "scale",
+            "2 have only just begun",
+            id="pods-start",
+        ),
+        pytest.param(
+            seen(replace(WORK, serving=0, starting=1), complaints=DOWN), "restart", "", id="too-few-of-them-start"
+        ),
+        pytest.param(
             seen(replace(WORK, wanted=0, running=0, serving=0), complaints=DOWN),
             "scale",
             "is told to have 0, the inventory says 2",
