@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import metric_data
 from .faults import Fault
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ _silent = False
 
 def install(world: World) -> None:
     from moto.cloudwatch.models import CloudWatchBackend
+    from moto.cloudwatch.responses import CloudWatchResponse
 
+    with_expressions = CloudWatchResponse.get_metric_data
     original = CloudWatchBackend.get_metric_statistics
 
     def get_metric_statistics(backend: Any, *args: Any, dimensions: list[dict], **kwargs: Any) -> Any:
@@ -32,22 +35,58 @@ def install(world: World) -> None:
         finally:
             backend.metric_data = everything
 
+    def get_metric_data(response: Any) -> Any:
+        from moto.core.responses import ActionResult
+
+        asked = response._get_params()
+        queries = asked.get("MetricDataQueries", [])
+        if any("MetricStat" not in query for query in queries):
+            return with_expressions(response)  # metric math stays as moto has it
+        results = metric_data.answer(
+            response.cloudwatch_backend.get_all_metrics(),
+            queries,
+            asked["StartTime"],
+            asked["EndTime"],
+            asked.get("ScanBy", "TimestampDescending") == "TimestampDescending",
+        )
+        most = int(asked.get("MaxDatapoints") or metric_data.MAX_DATAPOINTS)
+        return ActionResult(metric_data.page(results, asked.get("NextToken"), most))
+
+    def get_filtered_metrics(backend: Any, name: str, namespace: str, dimensions: list[dict]) -> list:
+        """Each metric once; moto tells those of several dimensions once for each point."""
+        found = {}
+        for point in backend.get_all_metrics():
+            if point.filter(namespace, name, dimensions):
+                found[point.namespace, point.name, frozenset((each.name, each.value) for each in point.dimensions)] = (
+                    point
+                )
+        return list(found.values())
+
+    CloudWatchBackend.get_filtered_metrics = get_filtered_metrics
     CloudWatchBackend.get_metric_statistics = get_metric_statistics
+    CloudWatchResponse.get_metric_data = get_metric_data
 
 
 def seed(world: World) -> None:
     _speak(world)
 
 
-def publish(world: World, region: str, namespace: str, dimensions: dict[str, str], values: dict[str, float]) -> None:
-    """One point of each metric, now."""
+def publish(
+    world: World, region: str, namespace: str, dimensions: dict[str, str], values: dict[str, float | list[float]]
+) -> None:
+    """Each metric, now: one value, or all that were measured, of which CloudWatch makes percentiles."""
     if _silent:
         return
     from moto.core.utils import utcnow
 
     named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     points = [
-        {"MetricName": name, "Dimensions": named, "Value": value, "Timestamp": utcnow()}
+        {
+            "MetricName": name,
+            "Dimensions": named,
+            "Timestamp": utcnow(),
+            **({"Values": value} if isinstance(value, list) else {"Value": value}),
+        }
         for name, value in values.items()
     ]
     with world.lock:

@@ -346,12 +346,12 @@ def _publish() -> None:
                 states = [each.state for each in group.targets]
                 values |= {"HealthyHostCount": states.count("healthy"), "UnHealthyHostCount": states.count("unhealthy")}
                 if durations:
-                    values["TargetResponseTime"] = sum(durations) / len(durations)
+                    values["TargetResponseTime"] = durations
                 publish(_world, balancer.region, "AWS/ApplicationELB", dimensions, values)
                 totals.update({key: value for key, value in values.items() if key.startswith("HTTPCode_Target")})
                 times += durations
             if times:
-                totals["TargetResponseTime"] = sum(times) / len(times)
+                totals["TargetResponseTime"] = times
             if totals:
                 publish(_world, balancer.region, "AWS/ApplicationELB", {"LoadBalancer": name}, dict(totals))
 

@@ -10,6 +10,7 @@ https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
 from __future__ import annotations
 
 import copy
+import os
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from . import cloudwatch, parameter_groups
 from .faults import Fault
 from .instance_classes import OFFERED, memory_of
 from .postgres import ADMIN, DATABASE, Installation, Server
+from .usage import Meter
 
 if TYPE_CHECKING:
     from moto.rds.models import DBInstance, Event, RDSBackend
@@ -459,7 +461,7 @@ def _status_infos(instance: DBInstance) -> list[dict] | None:
 
 def _watch(instance: DBInstance, server: Server) -> None:
     """Once a second look at the server: its state, its replication, and every metric_seconds its metrics."""
-    elapsed = _world.settings.metric_seconds
+    elapsed, meter = _world.settings.metric_seconds, Meter()
     step = min(1.0, _world.settings.metric_seconds)
     while servers.get((instance.region, instance.db_instance_identifier)) is server:
         _note_state(instance, server)
@@ -469,7 +471,7 @@ def _watch(instance: DBInstance, server: Server) -> None:
                 _note_replication(instance, lag)
                 if elapsed >= _world.settings.metric_seconds:
                     elapsed = 0.0
-                    _publish(instance, lag, sessions)
+                    _publish(instance, lag, sessions, meter.read(server.process.tree()))
             except psycopg2.Error:
                 pass  # it does not answer in time: no point of its metrics, as with the real thing
         _world.pause(step)
@@ -496,10 +498,12 @@ def _note_replication(instance: DBInstance, lag: float | None) -> None:
             instance.add_event("READ_REPLICA_ERROR" if error else "READ_REPLICA_RESUMED")
 
 
-def _publish(instance: DBInstance, lag: float | None, sessions: int) -> None:
+def _publish(instance: DBInstance, lag: float | None, sessions: int, busy: float | None) -> None:
     values = {"DatabaseConnections": float(sessions), "FreeableMemory": float(_freeable_memory(instance, sessions))}
     if lag is not None:
         values["ReplicaLag"] = lag
+    if busy is not None:
+        values["CPUUtilization"] = 100 * busy / os.cpu_count()
     dimensions = {"DBInstanceIdentifier": instance.db_instance_identifier}
     cloudwatch.publish(_world, instance.region, "AWS/RDS", dimensions, values)
 

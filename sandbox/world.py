@@ -55,6 +55,7 @@ PARTS = (
     "recovery",
     "fleet",
     "ssm",
+    "usage",
     "load",
 )
 

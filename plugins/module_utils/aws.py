@@ -225,6 +225,11 @@ def attempt(call, *errors):
         return error
 
 
+def reason(error):
+    """Why a read that was given up failed, for people: of a Stop or of a ClientError."""
+    return str(error) if isinstance(error, Stop) else explain(error)
+
+
 def explain(error, service=None, operation=None, region=None):
     """One line for a person: what failed, where, and what to do next."""
     service, operation, region = getattr(error, "sre_call", (service, operation, region))

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 
+from . import cloudwatch
 from .aws import code_of, together
+from .cloudwatch import PERIOD as METRIC_PERIOD
 from .errors import Refusal
-
-# Seconds of one point of a load balancer's metric.
-METRIC_PERIOD = 60
 
 
 def short(arn):
@@ -97,7 +96,7 @@ def traffic(aws, load_balancer, target_group, since, region):
     Errors are answers of 5xx and connections that failed. The metrics are those of a whole minute, and come a minute late.
     """
     names = ("RequestCount", "HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount")
-    dimensions = {"LoadBalancer": _name(load_balancer), "TargetGroup": target_group.rpartition(":")[2]}
+    dimensions = {"LoadBalancer": metric_name(load_balancer), "TargetGroup": target_group.rpartition(":")[2]}
     requests, *errors = (sum(minutes.values()) for minutes in _counted(aws, names, dimensions, since, region))
     return {"requests": requests, "errors": sum(errors)}
 
@@ -109,15 +108,31 @@ def by_minute(aws, load_balancer, since):
     are not there. The region is that of the ARN.
     """
     names = ("RequestCount", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count")
-    dimensions = {"LoadBalancer": _name(load_balancer)}
-    requests, *errors = _counted(aws, names, dimensions, since, load_balancer.split(":")[3])
+    dimensions = {"LoadBalancer": metric_name(load_balancer)}
+    requests, *errors = _counted(aws, names, dimensions, since, region_of(load_balancer))
     minutes = sorted(set().union(requests, *errors))
     return {at: (requests.get(at, 0), sum(each.get(at, 0) for each in errors)) for at in minutes}
 
 
-def _name(load_balancer):
+def region_of(load_balancer):
+    """The region of a load balancer's ARN.
+
+    Raises:
+        Refusal: it is none.
+    """
+    if ":loadbalancer/" not in load_balancer:
+        raise Refusal(f"{load_balancer} is not the ARN of a load balancer: check load_balancer_arn in the inventory")
+    return load_balancer.split(":")[3]
+
+
+def metric_name(load_balancer):
     """`app/regami-alb/ID`, as CloudWatch names it."""
     return load_balancer.partition(":loadbalancer/")[2]
+
+
+def short_name(load_balancer):
+    """`regami-alb`."""
+    return metric_name(load_balancer).split("/")[1]
 
 
 def _counted(aws, names, dimensions, since, region):
@@ -125,30 +140,9 @@ def _counted(aws, names, dimensions, since, region):
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
     """
-    dimensions = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-    answer = aws.read(
-        "cloudwatch",
-        "get_metric_data",
-        region=region,
-        StartTime=since // METRIC_PERIOD * METRIC_PERIOD,
-        EndTime=time.time() + METRIC_PERIOD,
-        MetricDataQueries=[
-            {
-                "Id": f"m{number}",
-                "MetricStat": {
-                    "Metric": {"Namespace": "AWS/ApplicationELB", "MetricName": name, "Dimensions": dimensions},
-                    "Period": METRIC_PERIOD,
-                    "Stat": "Sum",
-                },
-            }
-            for number, name in enumerate(names)
-        ],
-    )
-    found = {each["Id"]: each for each in answer["MetricDataResults"]}
-    return [
-        {int(at.timestamp()): value for at, value in zip(each["Timestamps"], each["Values"], strict=True)}
-        for each in (found[f"m{number}"] for number in range(len(names)))
-    ]
+    metrics = [cloudwatch.Metric("AWS/ApplicationELB", name, "Sum", tuple(dimensions.items())) for name in names]
+    found = cloudwatch.read(aws, region, metrics, since, time.time() + METRIC_PERIOD)
+    return [found[metric] for metric in metrics]
 
 
 def _all(aws, operation, key, region, **arguments):

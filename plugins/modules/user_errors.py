@@ -99,8 +99,8 @@ except ImportError:
     pass
 
 from ansible_collections.sre.runbooks.plugins.module_utils import elbv2, user_errors
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, explain, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ("cloudwatch",)
@@ -120,15 +120,13 @@ class UserErrors(Verb):
         return {"read": together(**read), "now": time.time()}
 
     def _minutes(self, arn):
-        if ":loadbalancer/" not in arn:
-            raise Refusal("it is not the ARN of a load balancer: check load_balancer_arn in the inventory")
         return elbv2.by_minute(self.aws, arn, time.time() - 60 * self.params["within_minutes"])
 
     @staticmethod
     def plan(observed, wanted):
         known = [minutes for minutes in observed["read"].values() if isinstance(minutes, dict)]
         notes = [
-            f"how long users of {elbv2.short(arn)} saw errors is not known: {error if isinstance(error, Stop) else explain(error)}"
+            f"how long users of {elbv2.short(arn)} saw errors is not known: {reason(error)}"
             for arn, error in observed["read"].items()
             if not isinstance(error, dict)
         ]

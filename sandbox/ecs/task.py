@@ -76,6 +76,10 @@ class Task:
     # ---- what the service looks at ---------------------------------------------------------------------------------
 
     @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
     def is_active(self) -> bool:
         """Meant to run, whether it does yet or not."""
         return self.desired == "RUNNING"

@@ -51,6 +51,10 @@ class Machine:
         state.lifecycle_state, state.version = "Pending", version
 
     @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
     def lifecycle(self) -> str:
         return self._state.lifecycle_state
 
