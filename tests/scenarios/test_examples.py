@@ -119,7 +119,9 @@ def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactor
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    assert [call["action"] for call in sandbox.calls(first) if call["mutation"]] == []
+    # A look at a disk is a script too, by the same call as any other; test_disk_full.py says that it only looks.
+    changes = {call["action"] for call in sandbox.calls(first) if call["mutation"]}
+    assert changes <= {"SendCommand"}
     assert world.snapshot() == before
     timeline = read_timeline(next(folder.glob("*-example-*")))
     return {event["step"]: event for event in timeline if event["event"] == "step"}
