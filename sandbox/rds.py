@@ -676,7 +676,7 @@ _frozen: dict[str, Server] = {}
 _paused: dict[str, Server] = {}
 
 
-def _find(instance: str) -> Server:
+def find(instance: str) -> Server:
     for (_, name), server in servers.items():
         if name == instance:
             return server
@@ -684,7 +684,7 @@ def _find(instance: str) -> Server:
 
 
 def _kill(world: World, instance: str = PRIMARY) -> None:
-    server = _killed[instance] = _find(instance)
+    server = _killed[instance] = find(instance)
     server.kill()
 
 
@@ -697,7 +697,7 @@ def _revive(world: World) -> None:
 
 
 def _slow_down(world: World, instance: str = PRIMARY) -> None:
-    server = _slow[instance] = _find(instance)
+    server = _slow[instance] = find(instance)
 
     def stutter() -> None:
         while _slow.get(instance) is server and server.is_running:
@@ -712,7 +712,7 @@ def _slow_down(world: World, instance: str = PRIMARY) -> None:
 
 
 def _freeze(world: World, instance: str = REPLICA) -> None:
-    server = _frozen[instance] = _find(instance)
+    server = _frozen[instance] = find(instance)
     server.receive(False)
 
 
@@ -722,7 +722,7 @@ def _thaw(world: World) -> None:
 
 
 def _pause_replay(world: World, instance: str = REPLICA) -> None:
-    server = _paused[instance] = _find(instance)
+    server = _paused[instance] = find(instance)
     with server.session() as query:
         query("SELECT pg_wal_replay_pause()")
 

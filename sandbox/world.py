@@ -42,6 +42,7 @@ PARTS = (
     "instance_classes",
     "parameter_groups",
     "rds",
+    "distress",
     "schema",
     "aurora",
     "elbv2",

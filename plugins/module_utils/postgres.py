@@ -40,6 +40,8 @@ NOT_THERE_YET = (
     "not yet accepting connections",
     "terminating connection",
 )
+# ... one of whom this is said lives, though it was libpq that said no, without a "FATAL" ...
+REFUSED_HERE = ("does not support SSL", "certificate", "no password supplied")
 # ... and one that says one of these has no slot left for this role. (proc.c, postinit.c)
 NO_SLOT = ("too many clients", "connection slots are reserved", "too many connections for")
 
@@ -222,6 +224,10 @@ class Database:
             return NoSlot(
                 f"{self.named} has no connection slot left for {self._login.user} ({reason}): log in as a member of "
                 f"rds_superuser, or of pg_use_reserved_connections, which reserved slots are for"
+            )
+        if any(text in reason for text in REFUSED_HERE):
+            return Stop(
+                f"{self.named} lives and is not logged in to: {reason}: check sslmode, ssl_root_cert and login_password"
             )
         if "FATAL" in reason and not any(text in reason for text in NOT_THERE_YET):
             return Stop(
