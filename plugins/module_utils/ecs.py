@@ -89,7 +89,7 @@ class Service:
         """ARNs of the tasks that may still do work, those that are stopping included."""
         found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
         arns = found["running"] + found["stopped"]
-        return [task["taskArn"] for task in self._describe_tasks(arns) if task["lastStatus"] not in ENDED]
+        return [task["taskArn"] for task in self.describe_tasks(arns) if task["lastStatus"] not in ENDED]
 
     def definition(self, name, **more):
         """DescribeTaskDefinition, None where there is none of that name (a family alone: its newest ACTIVE revision)."""
@@ -114,21 +114,24 @@ class Service:
     def definitions(self):
         """{deployment id: task definition ARN} of its tasks, those included that stopped in the last hour or so."""
         found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
-        described = self._describe_tasks(found["running"] + found["stopped"])
+        described = self.describe_tasks(found["running"] + found["stopped"])
         return {task.get("startedBy", ""): task["taskDefinitionArn"] for task in described}
 
     def _tasks(self, desired_status):
+        return self.task_arns(serviceName=self.name, desiredStatus=desired_status)
+
+    def task_arns(self, **filters):
+        """ListTasks of its cluster, all pages."""
         arns, more = [], {}
         while True:
-            answer = self._aws.read(
-                "ecs", "list_tasks", cluster=self.cluster, serviceName=self.name, desiredStatus=desired_status, **more
-            )
+            answer = self._aws.read("ecs", "list_tasks", cluster=self.cluster, **filters, **more)
             arns += answer["taskArns"]
             if not answer.get("nextToken"):
                 return arns
             more = {"nextToken": answer["nextToken"]}
 
-    def _describe_tasks(self, arns):
+    def describe_tasks(self, arns):
+        """DescribeTasks of any number; what ECS has forgotten is left out."""
         return [
             task
             for start in range(0, len(arns), TASKS_A_CALL)
@@ -138,7 +141,7 @@ class Service:
         ]
 
     def _describe_new(self, arns):
-        for task in self._describe_tasks(arns):
+        for task in self.describe_tasks(arns):
             self._stops[task["taskArn"]] = (task.get("startedBy", ""), stop_reason(task)) if failed(task) else None
 
     def _no_cluster(self):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 import subprocess
@@ -108,6 +109,9 @@ def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactor
         },
         "tasks": [fitted(task, state) for task in examples()],
     }
+    sql = "ALTER TABLE rows ADD COLUMN IF NOT EXISTS written_at timestamptz DEFAULT now();"
+    (folder / "fix.sql").write_text(sql)
+    play["vars"] |= {"sql_file": str(folder / "fix.sql"), "reviewed_sha256": hashlib.sha256(sql.encode()).hexdigest()}
     playbook = folder / "example.yml"
     playbook.write_text(json.dumps([play]))
     first = len(sandbox.calls())
