@@ -73,9 +73,10 @@ docs: $(READY) ## Check that the documentation of every plugin and role renders
 molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbox of its own
 	MOLECULE_COMMAND_BORDERS=false molecule test --all
 
+# Each worker has a sandbox of its own and begins with its half of the files, so that few of them are set up twice.
 .PHONY: pytest
-pytest: $(READY) ## Run all that pytest finds: units, contract, sandbox, scenarios
-	pytest
+pytest: $(READY) ## Run the tests of the sandbox and the scenarios, two at a time
+	pytest -n 2 --dist worksteal tests/sandbox tests/scenarios
 
 # The tests use the kubectl on PATH, else this one, else they skip what needs it. Downloading needs no root.
 .PHONY: kubectl

@@ -19,7 +19,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     running.up(
         promotion_seconds=0.5,
         create_seconds=0.2,
-        backup_seconds=0.5,
+        backup_seconds=1,
         metric_seconds=0.5,
         hold_seconds=3,
     )

@@ -132,27 +132,22 @@ def test_unhealthy_primary_is_answered_by_the_secondary(fresh_sandbox):
 
 
 def test_record_sets_are_listed_from_a_start_in_pages(fresh_sandbox):
+    """By the labels from the right; other parts of the sandbox have names of their own."""
     change(fresh_sandbox, ("CREATE", plain("a.z.regami.test")), ("CREATE", plain("b.regami.test")))
     route53, zone, seen, start = fresh_sandbox.boto("route53"), fresh_sandbox.state["hosted_zone_id"], [], {}
     while True:
         page = route53.list_resource_record_sets(HostedZoneId=zone, MaxItems="1", **start)
-        seen += [(each["Name"], each["Type"], each.get("SetIdentifier")) for each in page["ResourceRecordSets"]]
+        seen += page["ResourceRecordSets"]
         if not page["IsTruncated"]:
             break
         names = {"Name": "StartRecordName", "Type": "StartRecordType", "Identifier": "StartRecordIdentifier"}
         start = {ours: page[f"NextRecord{part}"] for part, ours in names.items() if f"NextRecord{part}" in page}
-    pairs = [(f"{name}.regami.test.", "A", which) for name in ("api", "arc") for which in ("primary", "secondary")]
-    assert seen == [
-        ("regami.test.", "NS", None),
-        ("regami.test.", "SOA", None),
-        *pairs,
-        ("b.regami.test.", "A", None),
-        ("shop.regami.test.", "A", None),
-        ("web.regami.test.", "A", None),
-        ("weighted.regami.test.", "A", "primary"),
-        ("weighted.regami.test.", "A", "secondary"),
-        ("a.z.regami.test.", "A", None),
-    ]
+    assert seen == route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    ours = [(each["Name"].removesuffix("regami.test."), each.get("SetIdentifier", each["Type"])) for each in seen]
+    expected = [("", "NS"), ("", "SOA")]
+    expected += [(name, which) for name in ("api.", "arc.") for which in ("primary", "secondary")]
+    expected += [("b.", "A"), ("weighted.", "primary"), ("weighted.", "secondary"), ("a.z.", "A")]
+    assert [each for each in ours if each in expected] == expected
 
 
 def cluster_endpoint(sandbox, number):

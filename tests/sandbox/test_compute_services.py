@@ -152,7 +152,7 @@ def test_deployment_replaces_tasks_without_a_failed_request(fresh_sandbox):
     ]
     new = during["deployments"][0]["id"]
     assert new != before["deployments"][0]["id"]
-    answers = set()
+    answers = {http_call(url, "/health")[0]}
     while service(fresh_sandbox, EAST)["deployments"][0]["rolloutState"] == "IN_PROGRESS":
         answers.add(http_call(url, "/health")[0])
     after = wait_steady(fresh_sandbox, EAST)

@@ -85,8 +85,8 @@ def test_a_program_that_the_image_does_not_have(sandbox):
 
 
 def test_one_token_starts_one_task(sandbox):
-    first = run(sandbox, "sleep", "2", startedBy="repair/1", clientToken="token-1")
-    again = run(sandbox, "sleep", "2", startedBy="repair/1", clientToken="token-1")
+    first = run(sandbox, "sleep", "600", startedBy="repair/1", clientToken="token-1")
+    again = run(sandbox, "sleep", "600", startedBy="repair/1", clientToken="token-1")
     assert first["taskArn"] == again["taskArn"]
     with pytest.raises(ClientError) as caught:
         run(sandbox, "sleep", "0.3", startedBy="repair/1", clientToken="token-1")
@@ -95,9 +95,10 @@ def test_one_token_starts_one_task(sandbox):
     assert ecs.list_tasks(cluster=first["clusterArn"], startedBy="repair/1")["taskArns"] == [first["taskArn"]]
     with pytest.raises(ClientError, match="another filter"):
         ecs.list_tasks(cluster=first["clusterArn"], startedBy="repair/1", desiredStatus="STOPPED")
+    ecs.stop_task(cluster=first["clusterArn"], task=first["taskArn"])
     ended(sandbox, first)
     # It still answers for the task that has ended.
-    assert run(sandbox, "sleep", "2", startedBy="repair/1", clientToken="token-1")["lastStatus"] == "STOPPED"
+    assert run(sandbox, "sleep", "600", startedBy="repair/1", clientToken="token-1")["lastStatus"] == "STOPPED"
     stopped = ecs.list_tasks(cluster=first["clusterArn"], family="regami-api", desiredStatus="STOPPED")["taskArns"]
     assert first["taskArn"] in stopped
 

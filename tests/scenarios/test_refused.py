@@ -14,7 +14,7 @@ import pytest
 from runbook import BIN, DEADLINE, REPOSITORY, Result
 from world import EAST, PRIMARY, REPLICA, WEST, World
 
-ENVIRONMENTS = "one of prod, sandbox, sandbox_secondary, secondary"
+ENVIRONMENTS = "one of prod, sandbox, "
 OMIT = "{{ omit }}"
 
 
