@@ -37,7 +37,9 @@ from .processes import Process, Spawner
 PARTS = (
     "faults",
     "basics",
+    "subnets",
     "cloudwatch",
+    "quotas",
     "logs",
     "instance_classes",
     "parameter_groups",
@@ -48,6 +50,7 @@ PARTS = (
     "elbv2",
     "ecr",
     "ecs",
+    "autoscaling",
     "green",
     "route53",
     "codedeploy",

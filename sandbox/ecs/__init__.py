@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from .. import quotas, subnets
 from . import (
     definitions,
     deployments,
@@ -50,6 +51,8 @@ def install(world: World) -> None:
     for calls in (services, definitions, tasks, one_off, service_deployments):
         state.replace(EC2ContainerServiceBackend, *getattr(calls, "BACKEND", ()))
         state.replace(EC2ContainerServiceResponse, *getattr(calls, "RESPONSE", ()))
+    quotas.used_by(quotas.FARGATE, lambda _world, region: tasks.fargate_vcpus(region))
+    subnets.takers.append(tasks.in_subnet)
     scheduler.controllers["ECS"] = rolling.control
     scheduler.controllers[task_sets.CONTROLLER] = task_sets.control
 

@@ -11,18 +11,20 @@ is not here gets no tasks.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from .. import elbv2
+from .. import elbv2, quotas
 from . import one_off, state, tasks
 from .events import names, say
 from .task import Task
 
 TICK_SECONDS = 0.1
 LONGEST_PAUSE = 10.0
+LIMITED_PAUSE = 2.0
 
 controllers: dict[str, Callable[[Any, list[Task], list[Task]], None]] = {}
 _pace: dict[str, tuple[int, float]] = {}  # what started the tasks -> (failed starts, not before)
@@ -83,10 +85,31 @@ def start(
     if number <= 0 or time.monotonic() < _pace.get(started_by, (0, 0.0))[1] or state.world.closed.is_set():
         return
     known = service._backend.describe_task_definition(definition)
+    number = min(number, _allowed(service, started_by, known))
     started = [Task(state.world, service, started_by, known, load_balancers, images) for _ in range(number)]
     tasks.of_service[service.arn] += started
+    if not started:
+        return
     state.wake.set()  # the next look launches them, and sees it when that fails
     say(service, f"has started {len(started)} tasks: {names(started)}.")
+
+
+def _allowed(service: Any, started_by: str, definition: Any) -> int:
+    """How many tasks the account's quota has room for; ECS says so, and tries again later, where that is none.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
+    """
+    each = int(definition.cpu or 0) / 1024
+    if service.launch_type != "FARGATE" or not each:
+        return sys.maxsize
+    fit = int(quotas.room(state.world, quotas.FARGATE, service.region_name) // each)
+    if fit <= 0:
+        say(
+            service,
+            "was unable to place a task. Reason: You've reached the limit on the number of vCPUs you can run concurrently.",
+        )
+        _pace[started_by] = _pace.get(started_by, (0, 0.0))[0], time.monotonic() + LIMITED_PAUSE
+    return max(0, fit)
 
 
 def stop(service: Any, surplus: list[Task]) -> None:

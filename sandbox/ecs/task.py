@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import builds, ecr, elbv2
+from .. import builds, ecr, elbv2, subnets
 
 if TYPE_CHECKING:
     from ..processes import Process
@@ -62,6 +62,11 @@ class Task:
         # Each task has an address of its own, as with awsvpc: targets are told apart by their address.
         self.address = f"127.0.{world.regions.index(self.region) + 1}.{20 + next(_addresses) % 230}"
         self.port = world.free_port(self.address)
+        network = (getattr(service, "network_configuration", None) or {}).get("awsvpcConfiguration") or {}
+        self._subnets, self.subnet = (
+            network.get("subnets", ()),
+            "",
+        )  # those that it may be in, and the one that it is in
         self.log_path: Path = world.home / "tasks" / f"{self.id}.log"
         self.log_position = 0
         self.status, self.desired = "PROVISIONING", "RUNNING"
@@ -78,6 +83,10 @@ class Task:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def vcpus(self) -> float:
+        return int(self.definition.cpu or 0) / 1024
 
     @property
     def is_active(self) -> bool:
@@ -160,6 +169,16 @@ class Task:
         self.exit_code = self._process.poll() if self._process else None
 
     def _launch(self) -> None:
+        # Fargate spreads them: the one with the fewest takes the next.
+        subnet = min(self._subnets, key=subnets.taken, default="")
+        if subnets.is_full(subnet):
+            self.stop(
+                "TaskFailedToStart",
+                f"Unexpected EC2 error while attempting to Create Network Interface in subnet '{subnet}': "
+                "InsufficientFreeAddressesInSubnet",
+            )
+            return
+        self.subnet = subnet
         container = self._container()
         environment = {each["name"]: each["value"] for each in container.get("environment", ())}
         try:

@@ -22,6 +22,21 @@ def forget_old(own: list[Task]) -> None:
     del own[: max(0, sum(task.status == "STOPPED" for task in own) - KEPT_STOPPED)]
 
 
+def fargate_vcpus(region: str) -> float:
+    """What the tasks of a region take of the quota."""
+    return sum(
+        task.vcpus
+        for each in of_service.values()
+        for task in each
+        if task.region == region and task.launch_type == "FARGATE" and task.status != "STOPPED"
+    )
+
+
+def in_subnet(subnet_id: str) -> int:
+    """How many have an interface in it."""
+    return sum(task.subnet == subnet_id and task.status != "STOPPED" for each in of_service.values() for task in each)
+
+
 def _of_cluster(cluster: Any) -> list[Task]:
     return [task for each in of_service.values() for task in each if task.cluster_arn == cluster.arn]
 
