@@ -47,14 +47,14 @@ class Service:
         self._aws, self.cluster, self.name = aws, cluster, service
         self._stops = {}
 
-    def describe(self):
-        """The DescribeServices entry.
+    def describe(self, **more):
+        """The DescribeServices entry; `more` is for that call.
 
         Raises:
             Refusal: there is no such cluster, or no such active service in it; the line lists near names.
         """
         try:
-            answer = self._aws.read("ecs", "describe_services", cluster=self.cluster, services=[self.name])
+            answer = self._aws.read("ecs", "describe_services", cluster=self.cluster, services=[self.name], **more)
         except Exception as error:
             if code_of(error) == "ClusterNotFoundException":
                 raise self._no_cluster() from error
@@ -277,6 +277,18 @@ def scaling_failure(seen, count):
     return too_many(seen)
 
 
+def beyond_quota(service, known_events):
+    """The event in which ECS says that the account may have no more, or None. Events of before are `known_events` (ids).
+
+    Other reasons for which a task is not placed may pass by themselves.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
+    """
+    for event in service.get("events", []):
+        if event["id"] not in known_events and "reached the limit" in event["message"]:
+            return " ".join(event["message"].split())
+    return None
+
+
 def _rollout_failed(deployment):
     reason = deployment.get("rolloutStateReason") or "no reason given"
     return f"the rollout of {short(deployment['taskDefinition'])} failed: {reason}"
@@ -347,6 +359,19 @@ def follow(wait, service, reached, failure, what, usual, pace=None, state=None, 
         return dict(seen, **closer)
 
     return watch(wait, look, reached, failure, what, usual, pace, state)
+
+
+def new_stops(service):
+    """A function that tells why tasks failed since it was called first: [reason]."""
+    known = None
+
+    def look():
+        nonlocal known
+        stops = service.stops()
+        known = set(stops) if known is None else known
+        return [why for arn, (_deployment, why) in stops.items() if arn not in known]
+
+    return look
 
 
 def progress(seen):

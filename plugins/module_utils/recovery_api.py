@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import time
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from . import history, waiting, web
 from .aws import together
 from .errors import LostAnswer, Stop, Unreachable
-from .masking import snippet
+from .masking import masked, snippet
 
 # Times that a request which changes nothing is sent, and the pause between two in seconds.
 TRIES, PAUSE = 3, 0.3
@@ -40,6 +40,9 @@ class RecoveryApi:
     """
 
     def __init__(self, url, token, cluster, service, within, dns_servers=()):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise Stop(f"url: {masked(url)} is no URL with http or https and without a login")
         self._base, self._within, self._dns_servers = url.rstrip("/"), within, tuple(dns_servers)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._names = {"cluster_name": cluster, "service_name": service}
@@ -82,6 +85,11 @@ class RecoveryApi:
         # dry_run is true for this API where it is not given.
         body = {"snapshot_id": snapshot_id, "dry_run": False}
         return self._change(f"disaster-recovery/rollback/{self._target}", body)
+
+    def scale(self, count, reason):
+        """Have the API set the desired count; returns its answer, whose status may be "failed". Raises LostAnswer."""
+        body = {"target_count": count, "reason": reason}
+        return self._change(f"disaster-recovery/emergency-scale/{self._target}", body)
 
     def execute(self, plan, snapshot_id):
         """Begin a recovery plan; returns the API's answer, with an operation_id. Raises LostAnswer."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from .aws import code_of
 from .ecs import short
 
 # Names for people, and what Application Auto Scaling calls them.
@@ -17,6 +18,8 @@ ACTIVITIES = {
 }
 # What starts tasks again in a service that was drained. A scheduled action does it by raising the minimum.
 STARTS_TASKS = {"dynamic_out", "scheduled"}
+# The scheduled action that gives bounds back.
+GIVE_BACK = "sre.runbooks-give-back"
 
 
 def describe(aws, cluster, service):
@@ -62,13 +65,61 @@ def register(aws, cluster, service, bounds):
     aws.change(
         "application-autoscaling",
         "register_scalable_target",
-        ServiceNamespace="ecs",
-        ResourceId=_resource(cluster, service),
-        ScalableDimension="ecs:service:DesiredCount",
+        **_dimension(cluster, service),
         MinCapacity=bounds["floor"],
         MaxCapacity=bounds["ceiling"],
         SuspendedState={key: name in bounds["suspended"] for name, key in ACTIVITIES.items()},
     )
+
+
+def schedules(aws, cluster, service):
+    """{name: {at, floor, ceiling}} of the scheduled actions; `at` is a schedule in AWS's words."""
+    found, more = {}, {}
+    while True:
+        answer = aws.read(
+            "application-autoscaling", "describe_scheduled_actions", **_dimension(cluster, service), **more
+        )
+        for each in answer["ScheduledActions"]:
+            action = each.get("ScalableTargetAction", {})
+            bounds = {"floor": action.get("MinCapacity"), "ceiling": action.get("MaxCapacity")}
+            found[each["ScheduledActionName"]] = dict(bounds, at=each["Schedule"])
+        if not answer.get("NextToken"):
+            return found
+        more = {"NextToken": answer["NextToken"]}
+
+
+def schedule(aws, cluster, service, action):
+    """Have Application Auto Scaling set {floor, ceiling} by itself at the time {at}."""
+    aws.change(
+        "application-autoscaling",
+        "put_scheduled_action",
+        **_dimension(cluster, service),
+        ScheduledActionName=GIVE_BACK,
+        Schedule=action["at"],
+        ScalableTargetAction={"MinCapacity": action["floor"], "MaxCapacity": action["ceiling"]},
+    )
+
+
+def unschedule(aws, cluster, service):
+    """Not any more; an action that is gone is what was wanted."""
+    try:
+        aws.change(
+            "application-autoscaling",
+            "delete_scheduled_action",
+            **_dimension(cluster, service),
+            ScheduledActionName=GIVE_BACK,
+        )
+    except Exception as error:
+        if code_of(error) != "ObjectNotFoundException":
+            raise
+
+
+def _dimension(cluster, service):
+    return {
+        "ServiceNamespace": "ecs",
+        "ResourceId": _resource(cluster, service),
+        "ScalableDimension": "ecs:service:DesiredCount",
+    }
 
 
 def _resource(cluster, service):

@@ -285,17 +285,15 @@ class EcsScale(Verb):
 
     def settle(self):
         self.touched = True
-        name, answered, known_stops = ecs.short(self.names["service"]), time.monotonic(), None
+        name, answered, new_stops = ecs.short(self.names["service"]), time.monotonic(), ecs.new_stops(self.service)
 
         def look():
-            nonlocal answered, known_stops
+            nonlocal answered
             try:
                 seen = together(service=self.service.describe, targets=lambda: self.service.targets(self.groups))
                 seen["unfinished"], seen["stops"] = self._unfinished(seen), []
                 if self.count and not ecs.is_serving(seen, self.count):
-                    stops = self.service.stops()
-                    known_stops = set(stops) if known_stops is None else known_stops  # failures from before this run
-                    seen["stops"] = [why for arn, (_deployment, why) in stops.items() if arn not in known_stops]
+                    seen["stops"] = new_stops()
             except Unreachable as error:
                 if self.record and time.monotonic() - answered > SILENCE:
                     raise Stop(str(error)) from error

@@ -150,14 +150,11 @@ waited_seconds:
   sample: 94.2
 """
 
-from urllib.parse import urlsplit
-
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.sre.runbooks.plugins.module_utils import dns, ecs
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Refusal, Stop, Unreachable
-from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.recovery_api import (
     RecoveryApi,
     last_good,
@@ -190,9 +187,6 @@ class RecoveryApiRollback(Verb):
 
     def __init__(self, module):
         super().__init__(module)
-        url = urlsplit(self.params["url"])
-        if url.scheme not in ("http", "https") or not url.hostname or url.username:
-            raise Stop(f"url: {masked(self.params['url'])} is no URL with http or https and without a login")
         self.api = RecoveryApi(
             self.params["url"],
             self.params["token"],

@@ -76,6 +76,7 @@ class Region:
         running = desired if running is None else running
         self.service = {
             "serviceName": SERVICE,
+            "serviceArn": f"{ARN}service/{CLUSTER}/{SERVICE}",
             "status": "ACTIVE",
             "desiredCount": desired,
             "runningCount": running,
@@ -84,9 +85,11 @@ class Region:
             "schedulingStrategy": "REPLICA",
             "loadBalancers": [{"targetGroupArn": GROUP, "containerName": "app", "containerPort": 8080}],
             "deployments": [deployment(1, 3)],
-            "events": [{"message": "(service regami-service-secondary) has reached a steady state."}],
+            "events": [{"id": "1", "message": "(service regami-service-secondary) has reached a steady state."}],
         }
         self.scalable: dict[str, Any] | None = {"MinCapacity": 0, "MaxCapacity": 10}
+        self.service_tags: dict[str, str] = {}
+        self.schedules: dict[str, dict[str, Any]] = {}
         self.targets = ["healthy"] * running
         self.tasks: list[dict[str, Any]] = []
         self.later: list[Callable[[Region], None]] = []
@@ -119,13 +122,26 @@ class Region:
 
     # --- ECS ---
 
-    def describe_services(self, cluster: str, services: list[str]) -> dict[str, Any]:
+    def describe_services(self, cluster: str, services: list[str], include: Sequence[str] = ()) -> dict[str, Any]:
         if cluster != CLUSTER:
             raise refusal("ClusterNotFoundException", "Cluster not found.")
         if self.later and self.changes:
             self.later.pop(0)(self)
         found = services == [SERVICE] and self.service
-        return {"services": [self.service] if found else [], "failures": []}
+        tags = [{"key": key, "value": value} for key, value in self.service_tags.items()]
+        service = dict(self.service, **({"tags": tags} if "TAGS" in include else {}))
+        return {"services": [service] if found else [], "failures": []}
+
+    def tag_resource(self, resourceArn: str, tags: list[dict[str, str]]) -> dict[str, Any]:
+        assert resourceArn == self.service["serviceArn"]
+        self.service_tags |= {tag["key"]: tag["value"] for tag in tags}
+        return {}
+
+    def untag_resource(self, resourceArn: str, tagKeys: list[str]) -> dict[str, Any]:
+        assert resourceArn == self.service["serviceArn"]
+        for key in tagKeys:
+            self.service_tags.pop(key, None)
+        return {}
 
     def list_clusters(self) -> dict[str, Any]:
         return {"clusterArns": [f"{ARN}cluster/{CLUSTER}", f"{ARN}cluster/other"]}
@@ -188,6 +204,18 @@ class Region:
     def register_scalable_target(self, **arguments: Any) -> dict[str, Any]:
         assert self.scalable is not None
         self.scalable |= {key: arguments[key] for key in ("MinCapacity", "MaxCapacity", "SuspendedState")}
+        return {}
+
+    def describe_scheduled_actions(self, **arguments: Any) -> dict[str, Any]:
+        return {"ScheduledActions": list(self.schedules.values())}
+
+    def put_scheduled_action(self, **arguments: Any) -> dict[str, Any]:
+        self.schedules[arguments["ScheduledActionName"]] = arguments
+        return {}
+
+    def delete_scheduled_action(self, **arguments: Any) -> dict[str, Any]:
+        if self.schedules.pop(arguments["ScheduledActionName"], None) is None:
+            raise refusal("ObjectNotFoundException", "No scheduled action found.")
         return {}
 
 
