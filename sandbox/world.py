@@ -58,6 +58,7 @@ PARTS = (
     "kubernetes",
     "recovery",
     "fleet",
+    "ebs",
     "ssm",
     "usage",
     "load",

@@ -53,12 +53,13 @@ def build(root: Path, megabytes: int, inodes: int) -> None:
         _borrow(Path("/", name), root)
     if not Path(sys.base_prefix).is_relative_to("/usr"):
         _borrow(Path(sys.base_prefix), root)
-    for folder in ("dev", "proc", "tmp", "root", "opt/tools", "opt/python", "var/log", RESERVE.strip("/")):
+    for folder in ("dev", "proc", "run", "tmp", "root", "opt/tools", "opt/python", "var/log", RESERVE.strip("/")):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for device in ("null", "zero", "full", "random", "urandom"):
         (root / "dev" / device).touch()
         _mount("--bind", f"/dev/{device}", str(root / "dev" / device))
     _mount("-t", "proc", "proc", str(root / "proc"))
+    _mount("-t", "tmpfs", "-o", "size=256k,mode=755", "run", str(root / "run"))
     _mount("-t", "tmpfs", "-o", "size=256k,mode=700", "reserve", str(root / RESERVE.strip("/")))
     _mount("--bind", str(TOOLS), str(root / "opt/tools"))
     _mount("-o", "remount,bind,ro", str(root / "opt/tools"))

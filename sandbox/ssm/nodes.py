@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .. import ebs
 from .machine import Machine
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Nodes:
             if instance_id not in self.machines:
                 machine = Machine(self._world, instance_id, self._region)
                 machine.start()
+                ebs.boot(self._region, machine)
                 self.machines[instance_id] = machine
             return self.machines[instance_id]
 
