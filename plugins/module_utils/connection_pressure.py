@@ -39,12 +39,14 @@ class Limits:
         free_percent: fewer free slots than that, of a hundred that any role may take, are too few.
         idle_in_transaction, query, blocked: seconds that a session may be idle in a transaction, run one statement, and wait
             for a lock.
+        database: whose sessions may be ended; those of others are somebody else's.
     """
 
     free_percent: float
     idle_in_transaction: float
     query: float
     blocked: float
+    database: str
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _of_sessions(seen, limits):
 
 def _to_kill(seen, limits, short):
     """Yields (why, filter) for sessions that may be ended and hold what others need."""
-    mine = [each for each in seen.sessions if each.protection is None]
+    mine = [each for each in seen.sessions if each.protection is None and each.database == limits.database]
     stuck = sum(bool(each.blocked_by) and (each.query_seconds or 0) >= limits.blocked for each in seen.sessions)
     heads = {chain.head for chain in sessions.found_chains(seen)}
     if stuck and any(each.pid in heads for each in mine):

@@ -38,12 +38,7 @@ options:
     type: float
     default: 30
   protected_users:
-    description: Users whose sessions are never meant.
-    type: list
-    elements: str
-    default: []
-  protected_databases:
-    description: Databases whose sessions are never meant.
+    description: Users whose sessions are never meant, nor are those of other databases than O(login_db).
     type: list
     elements: str
     default: []
@@ -196,7 +191,6 @@ ARGUMENTS = dict(
     max_query_seconds=dict(type="float", default=300),
     max_blocked_seconds=dict(type="float", default=30),
     protected_users=dict(type="list", elements="str", default=[]),
-    protected_databases=dict(type="list", elements="str", default=[]),
     protected_applications=dict(type="list", elements="str", default=list(sessions.BACKUPS)),
     **LOGIN_ARGUMENTS,
 )
@@ -255,6 +249,7 @@ class DbConnectionsAssess(Verb):
                 wanted["max_idle_in_transaction_seconds"],
                 wanted["max_query_seconds"],
                 wanted["max_blocked_seconds"],
+                wanted["login_db"],
             ),
         )
         told = {"connections": None, "blocking_chains": [], "prepared_transactions": []}

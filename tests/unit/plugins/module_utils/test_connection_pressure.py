@@ -14,7 +14,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.postgres import NoSlo
 from ansible_collections.sre.runbooks.plugins.module_utils.sessions import Seen, Session
 
 NOW = datetime.datetime(2024, 1, 12, 14, 30, tzinfo=datetime.UTC)
-LIMITS = pressure.Limits(free_percent=20, idle_in_transaction=60, query=300, blocked=30)
+LIMITS = pressure.Limits(free_percent=20, idle_in_transaction=60, query=300, blocked=30, database="app")
 INSTANCE = {
     "id": "db",
     "status": "available",
@@ -27,14 +27,14 @@ INSTANCE = {
 }
 
 
-def session(pid, state="idle", seconds=600.0, blocked_by=(), protection=None):
+def session(pid, state="idle", seconds=600.0, blocked_by=(), protection=None, database="app"):
     active, idle = state == "active", state.startswith("idle")
     return Session(
         pid=pid,
         started=NOW,
         kind="client backend",
         user="app",
-        database="app",
+        database=database,
         application="api",
         client="10.0.0.1",
         state=state,
@@ -94,6 +94,10 @@ def test_a_chain_is_solved_at_its_head_although_connections_are_not_short():
     assert decide(server([head], crowd(5, "active", 10, blocked_by=[1]))).act == "none"
     protected = session(1, "idle in transaction", protection="protected")
     assert decide(server([protected], waiting)).act == "none", "nobody may end what heads it"
+
+
+def test_sessions_of_other_databases_are_somebody_elses():
+    assert decide(server(crowd(90, "active", 600, database="other"))).act == "raise"
 
 
 def test_what_is_not_a_matter_of_connections():
