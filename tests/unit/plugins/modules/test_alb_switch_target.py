@@ -113,7 +113,7 @@ class Region:
         for query in MetricDataQueries:
             value = counted.get(query["MetricStat"]["Metric"]["MetricName"])
             found = {"Timestamps": [minute], "Values": [value]} if value else {"Timestamps": [], "Values": []}
-            results.append({"Id": query["Id"], **found})
+            results.append({"Id": query["Id"], "StatusCode": "Complete", **found})
         return {"MetricDataResults": results}
 
     def describe_services(self, cluster, services):
