@@ -52,7 +52,9 @@ WITH seen AS MATERIALIZED (
     CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) ELSE '{}' END AS blocked_by,
     CASE WHEN a.state IN ('active', 'fastpath function call')
       THEN extract(epoch FROM clock_timestamp() - a.query_start)::float8 END AS query_seconds,
-    extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS transaction_seconds,
+    -- A transaction that failed has no start any more, and stays open until its client says so.
+    extract(epoch FROM clock_timestamp() - coalesce(a.xact_start,
+      CASE WHEN a.state LIKE 'idle in transaction%%' THEN a.state_change END))::float8 AS transaction_seconds,
     CASE WHEN a.state LIKE 'idle in transaction%%'
       THEN extract(epoch FROM clock_timestamp() - a.state_change)::float8 END AS idle_in_transaction_seconds,
     CASE WHEN a.state = 'idle' THEN extract(epoch FROM clock_timestamp() - a.state_change)::float8 END AS idle_seconds
