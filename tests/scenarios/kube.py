@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A namespace of a cluster, the sandbox's or a real one, seen through the Kubernetes client; and verbs against it.
 
-SRE_RUNBOOKS_TEST_KUBECONFIG names the kubeconfig of a real cluster. The namespace is made for the tests and removed. The
-images are SRE_RUNBOOKS_TEST_IMAGE_V1, _V2, _MISSING and _CRASHING; the defaults are public ones.
+SRE_RUNBOOKS_TEST_KUBECONFIG names the kubeconfig of a real cluster, whose current context may make namespaces. One is made
+for the tests and removed. The images are SRE_RUNBOOKS_TEST_IMAGE_V1, _V2, _MISSING and _CRASHING; the defaults are public
+ones, and one that nobody can pull. What needs the sandbox's own application, or an API that fails to order, is skipped.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +24,14 @@ from ansible.module_utils import basic
 from kubernetes import config
 from world import wait_until
 
+from sandbox.client import Sandbox
+
 REAL = "SRE_RUNBOOKS_TEST_KUBECONFIG"
 PUBLIC_IMAGES = {
     "v1": "registry.k8s.io/pause:3.9",
     "v2": "registry.k8s.io/pause:3.10",
-    "missing": "registry.k8s.io/pause:no-such-tag",
-    "crashing": "docker.io/library/busybox:1.36",
+    "missing": "shop/web:bad",
+    "crashing": "docker.io/library/busybox:1.36",  # its shell ends at once, for want of a terminal
 }
 SANDBOX_IMAGES = {
     "v1": "registry.regami.test/web:v1",
@@ -34,8 +39,31 @@ SANDBOX_IMAGES = {
     "missing": "registry.regami.test/web:missing",
     "crashing": "registry.regami.test/web:v3-crashing",
 }
+# A real cluster pulls images, and may be slow.
+PATIENCE = 120 if REAL in os.environ else 20
+only_simulated = pytest.mark.skipif(
+    REAL in os.environ,
+    reason=f"needs the sandbox's cluster: its application, or failures to order; {REAL} names another",
+)
 # No application needs it here; that its value is never shown is what counts.
 SECRET = "postgresql://regami:hunter2hunter2@127.0.0.1:9/regami"
+
+
+@contextmanager
+def team_namespace(sandbox: Callable[[], Sandbox]) -> Iterator[Namespace]:
+    """A namespace of our own, in the real cluster if there is one; `sandbox` is asked only where there is none."""
+    if REAL in os.environ:
+        kubeconfig = os.path.abspath(os.environ[REAL])  # playbooks run elsewhere
+        _contexts, current = config.list_kube_config_contexts(kubeconfig)
+        namespace = Namespace(kubeconfig, current["name"])
+    else:
+        known = sandbox().state["kubernetes"]
+        namespace = Namespace(known["kubeconfig"], known["context"])
+    namespace.begin()
+    try:
+        yield namespace
+    finally:
+        namespace.end()
 
 
 def images() -> dict[str, str]:
@@ -51,11 +79,16 @@ class Namespace:
     """Where the tests' workloads live. Objects are the API's JSON."""
 
     kubeconfig: str
-    context: str | None = None
+    context: str
     name: str = field(default_factory=lambda: f"sre-runbooks-{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_api", config.new_client_from_config(self.kubeconfig, self.context))
+
+    @property
+    def knows_us_by_certificate(self) -> bool:
+        """Then the API looks at no token."""
+        return bool(self._api.configuration.cert_file)
 
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> dict:
         """One request to the API, by the pool that the client set up."""
@@ -121,6 +154,15 @@ class Namespace:
         containers = [{"name": "app", "image": images()[image]}]
         self.patch(name, {"spec": {"template": {"spec": {"containers": containers}}}}, resource)
 
+    def deploy_one_by_one(self, name: str, *images: str, **given: Any) -> str:
+        """A workload with this history; each of its images but the last one has served."""
+        resource = f"{given.get('kind', 'Deployment').lower()}s"
+        self.deploy(name, images[0], **given)
+        for before, image in itertools.pairwise(images):
+            self.until_serving(name, before)
+            self.ship(name, image, resource)
+        return name
+
     def patch(self, name: str, body: dict, resource: str = "deployments") -> dict:
         return self.call("PATCH", self.path(resource, name), body, "application/strategic-merge-patch+json")
 
@@ -141,11 +183,22 @@ class Namespace:
         )
 
     def until_serving(self, name: str, image: str) -> None:
-        wait_until(lambda: self.serves(name, image), f"{name} serves {image}", 120 if REAL in os.environ else 20)
+        wait_until(lambda: self.serves(name, image), f"{name} serves {image}", PATIENCE)
 
     def until_waiting(self, name: str, *reasons: str) -> None:
         """Until a container of it waits for one of `reasons`."""
-        wait_until(lambda: self.reasons(name) & set(reasons), f"{name}: {reasons}", 120 if REAL in os.environ else 20)
+        wait_until(lambda: self.reasons(name) & set(reasons), f"{name}: {reasons}", PATIENCE)
+
+    def until_crashing(self, name: str) -> None:
+        """Until a container is in the loop; a cluster in which nothing really runs is no place for that."""
+        try:
+            self.until_waiting(name, "CrashLoopBackOff")
+        except AssertionError:
+            if REAL in os.environ and self.serves(name, "crashing"):
+                pytest.skip(
+                    f"{images()['crashing']} does not crash here: SRE_RUNBOOKS_TEST_IMAGE_CRASHING names one that does"
+                )
+            raise
 
     def reasons(self, name: str) -> set[str]:
         return {
@@ -158,7 +211,7 @@ class Namespace:
         """What k8s_rollout exits with, run in this process."""
         where = {"kubeconfig": self.kubeconfig, "context": self.context, "namespace": self.name}
         return run_module(
-            "k8s_rollout", check, **(where | {"name": name, "action": action, "wait_timeout": 60} | given)
+            "k8s_rollout", check, **(where | {"name": name, "action": action, "wait_timeout": 3 * PATIENCE} | given)
         )
 
 

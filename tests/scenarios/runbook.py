@@ -21,6 +21,8 @@ from sandbox.client import Sandbox
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+# What the engineer who runs the tests has set for other targets.
+OTHERS = ("ANSIBLE_", "AWS_", "K8S_AUTH_", "SRE_")
 # Seconds after which a run hangs: the longest of them, against a region that answers nothing, takes half of this.
 DEADLINE = 120
 
@@ -184,8 +186,8 @@ class Runbook:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of this machine, without what the engineer who runs the tests has set for other targets."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "AWS_", "SRE_"))}
+        """Of this machine, without what is meant for other targets."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
         return ours | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),

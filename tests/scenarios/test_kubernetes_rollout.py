@@ -4,45 +4,26 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 from collections.abc import Iterator
 
 import pytest
-from kube import REAL, SECRET, Namespace, images
+from kube import SECRET, Namespace, images, only_simulated, team_namespace
 from world import wait_until
 
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_api as api
 
 UNPULLABLE = ("ErrImagePull", "ImagePullBackOff")
-only_simulated = pytest.mark.skipif(REAL in os.environ, reason="needs failures of the API that can be ordered")
 
 
 @pytest.fixture(scope="module")
 def space(request: pytest.FixtureRequest) -> Iterator[Namespace]:
-    if REAL in os.environ:
-        namespace = Namespace(os.environ[REAL])
-    else:
-        known = request.getfixturevalue("sandbox").state["kubernetes"]
-        namespace = Namespace(known["kubeconfig"], known["context"])
-    namespace.begin()
-    yield namespace
-    namespace.end()
-
-
-def shipped(space: Namespace, name: str, *shipments: str, **given: object) -> str:
-    """A workload with this history; each of its images but the last one has served."""
-    resource = f"{given.get('kind', 'Deployment').lower()}s"
-    space.deploy(name, shipments[0], **given)
-    for before, image in itertools.pairwise(shipments):
-        space.until_serving(name, before)
-        space.ship(name, image, resource)
-    return name
+    with team_namespace(lambda: request.getfixturevalue("sandbox")) as namespace:
+        yield namespace
 
 
 def test_an_image_that_cannot_be_pulled(space: Namespace) -> None:
-    web = shipped(space, "unpullable", "v1", "v2", "missing", replicas=2)
+    web = space.deploy_one_by_one("unpullable", "v1", "v2", "missing", replicas=2)
     space.until_waiting(web, *UNPULLABLE)
     before = space.get(web)
     planned = space.verb(web, "undo", check=True)
@@ -69,7 +50,7 @@ def test_an_image_that_cannot_be_pulled(space: Namespace) -> None:
 def test_a_target_that_is_bad_itself(space: Namespace) -> None:
     # Longer than it takes to crash, or its pods would count as available before they do.
     web = space.deploy("crashing", "crashing", minReadySeconds=4)
-    space.until_waiting(web, "CrashLoopBackOff")
+    space.until_crashing(web)
     space.ship(web, "v1")
     space.until_serving(web, "v1")
     missing = space.verb(web, "undo", to_revision=7)
@@ -85,7 +66,7 @@ def test_a_target_that_is_bad_itself(space: Namespace) -> None:
 
 def test_a_stateful_set_that_is_blocked(space: Namespace) -> None:
     """Its controller waits for the bad pod to become ready before it replaces it: kubectl would wait for ever."""
-    store = shipped(space, "store", "v1", "missing", kind="StatefulSet")
+    store = space.deploy_one_by_one("store", "v1", "missing", kind="StatefulSet")
     space.until_waiting(store, *UNPULLABLE)
     result = space.verb(store, "undo", kind="StatefulSet")
     assert not result["failed"], result["msg"]
@@ -96,7 +77,7 @@ def test_a_stateful_set_that_is_blocked(space: Namespace) -> None:
 
 
 def test_a_daemon_set(space: Namespace) -> None:
-    agent = shipped(space, "agent", "v1", "missing", kind="DaemonSet")
+    agent = space.deploy_one_by_one("agent", "v1", "missing", kind="DaemonSet")
     space.until_waiting(agent, *UNPULLABLE)
     result = space.verb(agent, "undo", kind="DaemonSet")
     assert not result["failed"], result["msg"]
@@ -163,12 +144,36 @@ def test_recreate_goes_on_where_a_run_was_killed(space: Namespace) -> None:
     assert space.get(web)["spec"]["replicas"] == 2 and len(space.pods(web)) == 2
 
 
+def test_scale_takes_an_autoscaler_along_and_back(space: Namespace) -> None:
+    web = space.deploy("scaled", "v1")
+    scalers = space.path("horizontalpodautoscalers", api="/apis/autoscaling/v2")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": web}
+    bounds = {"minReplicas": 1, "maxReplicas": 1}
+    space.call("POST", scalers, {"metadata": {"name": web}, "spec": {"scaleTargetRef": target, **bounds}})
+    space.until_serving(web, "v1")
+
+    def found() -> tuple[int, int, int]:
+        scaler = space.call("GET", f"{scalers}/{web}")["spec"]
+        return space.get(web)["spec"]["replicas"], scaler["minReplicas"], scaler["maxReplicas"]
+
+    planned = space.verb(web, "scale", replicas=2, at_least=True, check=True)
+    assert found() == (1, 1, 1)
+    result = space.verb(web, "scale", replicas=2, at_least=True)
+    assert not result["failed"], result["msg"]
+    assert result["steps"] == planned["steps"] and found() == (2, 2, 2) and len(space.pods(web)) == 2
+    assert not space.verb(web, "scale", replicas=2, at_least=True)["changed"]
+    back = result["undo"][0]["arguments"]
+    assert not space.verb(web, "scale", replicas=back["replicas"], bounds=back["bounds"])["failed"]
+    assert found() == (1, 1, 1)
+    assert not space.verb(web, "scale", replicas=0)["failed"] and space.pods(web) == []
+
+
 @pytest.mark.parametrize("ours", [True, False])
 def test_somebody_else_acts_between_look_and_change(
     space: Namespace, monkeypatch: pytest.MonkeyPatch, ours: bool
 ) -> None:
     """Another run's undo is the same; a build that somebody ships is not overwritten."""
-    web = shipped(space, f"raced-{'same' if ours else 'other'}", "v1", "missing")
+    web = space.deploy_one_by_one(f"raced-{'same' if ours else 'other'}", "v1", "missing")
     space.until_waiting(web, *UNPULLABLE)
     change, raced = api.Cluster.change, []
 
@@ -197,7 +202,6 @@ def test_what_is_wrong_with_the_command_is_said_in_a_line(space: Namespace) -> N
         ({"kind": "StatefulSet"}, f"there is no StatefulSet {web} in namespace"),
         ({"kind": "Deploymnet"}, "value of kind must be one of: Deployment, StatefulSet, DaemonSet, DeploymentConfig"),
         ({"context": "typo"}, "no cluster to talk to: "),
-        ({"api_key": "expired"}, "does not accept these credentials (get deployments.apps"),
         ({"host": "https://127.0.0.1:1"}, "the cluster https://127.0.0.1:1 does not answer"),
         ({"to_revision": 7}, f"{web} has no revision 7: there are: revision 1"),
     ):
@@ -205,10 +209,17 @@ def test_what_is_wrong_with_the_command_is_said_in_a_line(space: Namespace) -> N
         assert result["failed"] and line in result["msg"] and "\n" not in result["msg"], (given, result["msg"])
 
 
+def test_a_token_that_has_expired(space: Namespace) -> None:
+    if space.knows_us_by_certificate:
+        pytest.skip("this cluster takes us by a client certificate, and looks at no token")
+    result = space.verb("nothing", "undo", api_key="expired")
+    assert "does not accept these credentials (get deployments.apps nothing in namespace" in result["msg"]
+
+
 @only_simulated
 @pytest.mark.parametrize("kind", ["lost-answer", "reset", "error500", "throttle"])
 def test_an_api_in_trouble(space: Namespace, any_world: object, kind: str) -> None:
-    web = shipped(space, f"troubled-{kind}", "v1", "missing")
+    web = space.deploy_one_by_one(f"troubled-{kind}", "v1", "missing")
     space.until_waiting(web, *UNPULLABLE)
     sandbox = any_world.sandbox
     first = len(sandbox.calls())

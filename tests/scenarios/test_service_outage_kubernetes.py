@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kube import Namespace
+from kube import Namespace, run_module, team_namespace
 from runbook import Result, name_of
 from world import World, wait_until
 
@@ -34,6 +34,28 @@ def serving(space: Namespace) -> int:
 
 def image(space: Namespace) -> str:
     return space.get(NAME)["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2]
+
+
+def assessed(space: Namespace, name: str) -> dict:
+    """What outage_assess exits with, run in this process; nobody asks for the service, and it has no database."""
+    where = {"kubeconfig": space.kubeconfig, "context": space.context, "namespace": space.name, "name": name}
+    return run_module("outage_assess", kubernetes=where, desired_count=1, checks=[], region="us-east-1")
+
+
+def test_what_is_down_is_told_in_any_cluster(request: pytest.FixtureRequest) -> None:
+    """The sandbox's, or a real one where one is named."""
+    with team_namespace(lambda: request.getfixturevalue("sandbox")) as space:
+        web = space.deploy("down", "v1")
+        space.until_serving(web, "v1")
+        well = assessed(space, web)
+        assert (well["decision"], well["before"]["serving"]) == ("none", 1), well
+        space.ship(web, "missing")
+        space.until_waiting(web, "ErrImagePull", "ImagePullBackOff")
+        bad = assessed(space, web)
+        assert bad["decision"] == "rollback" and "container app: " in bad["because"] and "ImagePull" in bad["because"]
+        assert bad["before"]["serving"] == 1
+        space.patch(web, {"spec": {"replicas": 0}})
+        assert assessed(space, web)["decision"] == "scale"
 
 
 def bring_back(world: World, *flags: str, **variables: Any) -> Result:
