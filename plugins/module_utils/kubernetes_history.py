@@ -186,9 +186,11 @@ def restarts_of_one(one, other):
 
 
 def left_by_us(workload, revisions):
-    """The revision that an undo of this collection has left, where the workload still runs what it went to; else None."""
+    """The revision that an undo of this collection has left, where the workload still runs what it went to, restarted perhaps;
+    else None."""
     mark, by_name = _mark(workload), {each.name: each for each in revisions}
-    if mark and mark["to"] in by_name and same(by_name[mark["to"]].template, workload["spec"]["template"]):
+    present = workload["spec"]["template"]
+    if mark and mark["to"] in by_name and restarts_of_one(by_name[mark["to"]].template, present):
         return by_name.get(mark["from"])
     return None
 

@@ -117,6 +117,14 @@ def test_a_rollback_by_kubectl_is_not_taken_back(rollout):
     assert not rollout(namespace, to_revision=4)["changed"] and namespace.changes == []
 
 
+def test_a_restart_after_an_undo_is_no_way_back_to_the_build_that_was_left(rollout):
+    namespace = Namespace("restarted")
+    namespace.workload["metadata"]["annotations"][history.MARK] = json.dumps({"from": BAD, "to": V2, "revision": 2})
+    result = rollout(namespace)
+    assert (result["changed"], namespace.changes) == (False, [])
+    assert "web already went back from revision 3 (shop/web:bad)" in result["notes"][0]
+
+
 def test_the_build_that_was_left_is_left_again_when_the_pipeline_ships_it_again(rollout):
     namespace = bad()
     rollout(namespace)
