@@ -23,12 +23,14 @@ from pathlib import Path
 
 from sandbox.client import Sandbox, SandboxError
 
-from . import db_failover, ecs_rollback, rollback_alb, verb_cost
+from . import db_failover, disk_cleanup, ecs_rollback, rollback_alb, verb_cost
 from .contest import NotRecovered
 from .race import Race
 from .report import found_compiled, print_contest, summary
 
-CONTESTS = {each.CONTEST.name: each.CONTEST for each in (db_failover, ecs_rollback, rollback_alb, verb_cost)}
+CONTESTS = {
+    each.CONTEST.name: each.CONTEST for each in (db_failover, disk_cleanup, ecs_rollback, rollback_alb, verb_cost)
+}
 # What Python is told. https://docs.python.org/3/using/cmdline.html#envvar-PYTHONPYCACHEPREFIX
 BYTECODE = {"none": {"PYTHONDONTWRITEBYTECODE": "1"}, "cached": {"PYTHONDONTWRITEBYTECODE": ""}}
 

@@ -83,13 +83,13 @@ class Region:
         filters = given.get("Filters") or []
         if any(each["key"] == "ExecutionStage" for each in filters):
             raise ApiError("InvalidFilterKey", "ExecutionStage cannot be used with ListCommandInvocations")
-        commands = [each for each in reversed(self.commands.values()) if each.is_shown]
+        wanted = given.get("CommandId")
+        commands = [each for each in reversed(self.commands.values()) if each.is_shown and wanted in (None, each.id)]
         found = [
             (command, invocation)
             for command in commands
             for invocation in command.invocations.values()
-            if given.get("CommandId") in (None, command.id)
-            and given.get("InstanceId") in (None, invocation.instance_id)
+            if given.get("InstanceId") in (None, invocation.instance_id)
             and all(_passes(command, each["key"], each["value"], invocation) for each in filters)
         ]
         details = bool(given.get("Details"))
@@ -137,11 +137,13 @@ class Region:
             if each["Key"] == "InstanceIds" and (bad := [name for name in each["Values"] if name not in there]):
                 raise ApiError("InvalidInstanceId", f"{', '.join(bad)}: no managed node of this account")
         plain = [each for each in filters if each["Key"] not in ("PingStatus", "PlatformTypes")]
-        found = [self.nodes.describe(each) for each in self.nodes.matching(plain)]
+        found = self.nodes.matching(plain)
         for each in filters:
-            key = {"PingStatus": "PingStatus", "PlatformTypes": "PlatformType"}.get(each["Key"])
-            found = [node for node in found if key is None or node[key] in each["Values"]]
-        return _page("InstanceInformationList", found, given, 10, lambda node: node)
+            if each["Key"] == "PingStatus":
+                found = [name for name in found if self.nodes.ping(name) in each["Values"]]
+            elif each["Key"] == "PlatformTypes" and "Linux" not in each["Values"]:
+                found = []
+        return _page("InstanceInformationList", found, given, 10, self.nodes.describe)
 
 
 def _invalid(message: str) -> ApiError:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..faults import Fault
 from . import api
+from .machine import NO_ROOM, Machine
 from .nodes import Nodes
 
 if TYPE_CHECKING:
@@ -65,8 +67,9 @@ for attempt in $(seq 200); do [ "$(df --output=avail / | tail -1)" -lt 64 ] && b
     # What no cleaning frees.
     "database": "cat /dev/zero >/var/lib/postgresql/16/main/base/1/2600 2>/dev/null",
 }
-# Not even the agent has room, once the blocks that are kept for it are gone too.
-NO_RESERVE = "\ncat /dev/zero >/var/lib/amazon/filler 2>/dev/null"
+# Not even the agent has room: the blocks that are kept for it are gone too, those of the script that took them included.
+NO_RESERVE = "(while :; do cat /dev/zero >>/var/lib/amazon/filler; sleep 0.3; done) >/dev/null 2>&1 &"
+PATIENCE = 15.0
 
 
 def _nodes(world: World) -> Nodes:
@@ -86,9 +89,20 @@ def _chosen(world: World, instance: str | None) -> list[str]:
 def _fill(world: World, what: str, instance: str | None = None, reserve: str = "yes") -> None:
     if what not in KINDS:
         raise ValueError(f"a disk is full of one of {', '.join(KINDS)}, not of {what!r}")
-    script = KINDS[what] + (NO_RESERVE if reserve == "no" else "")
     for each in _chosen(world, instance):
-        _nodes(world).machine(each).run(script + "\ntrue", 60)
+        machine = _nodes(world).machine(each)
+        machine.run(KINDS[what], 60)
+        if reserve == "no":
+            _stop_agent(machine)
+
+
+def _stop_agent(machine: Machine) -> None:
+    deadline = time.monotonic() + PATIENCE
+    machine.run(NO_RESERVE, 10)
+    while machine.run("true", 10)[1] != NO_ROOM:
+        if time.monotonic() > deadline:
+            raise ValueError(f"{machine.id} keeps some room")
+        time.sleep(0.05)
 
 
 def _empty(world: World) -> None:
@@ -117,7 +131,7 @@ def _simulate(world: World, arguments: dict[str, Any]) -> dict[str, Any]:
             int(arguments.get("failing", 0)),
         )
     if arguments.get("full"):
-        _nodes(world).machine(names[0]).run(KINDS[arguments["full"]] + "\ntrue", 60)
+        _nodes(world).machine(names[0]).run(KINDS[arguments["full"]], 60)
     return {"instance_ids": names}
 
 

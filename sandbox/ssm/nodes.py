@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import ebs
@@ -31,7 +31,8 @@ class Fleet:
     instance_ids: tuple[str, ...]
     seconds: float
     failing: frozenset[str]
-    outcomes: dict[str, tuple] = field(default_factory=dict)  # by script, of the one that stands for all
+    script: str = ""  # the last one, and what came of it on the one that stands for all
+    outcome: tuple = ()
 
 
 class Nodes:
@@ -62,11 +63,14 @@ class Nodes:
             if all(_is_selected(name, tags, each["Key"], each["Values"]) for each in targets)
         ]
 
+    def ping(self, instance_id: str) -> str:
+        return "ConnectionLost" if instance_id in self.lost else "Online"
+
     def describe(self, instance_id: str) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
         return {
             "InstanceId": instance_id,
-            "PingStatus": "ConnectionLost" if instance_id in self.lost else "Online",
+            "PingStatus": self.ping(instance_id),
             "LastPingDateTime": self.lost.get(instance_id, now),
             "AgentVersion": "3.3.987.0",
             "IsLatestVersion": True,
@@ -91,11 +95,13 @@ class Nodes:
             return None
         if instance_id in fleet.failing:
             return fleet.seconds, (1, "", "df: Input/output error")
-        if command.script not in fleet.outcomes:
+        if command.script != fleet.script:
             # The first of them takes as long as the script really takes.
-            fleet.outcomes[command.script] = outcome = self.run(fleet.instance_ids[0], command.script, command.timeout)
-            return 0.0, outcome
-        return fleet.seconds, fleet.outcomes[command.script]
+            fleet.script, fleet.outcome = (
+                command.script,
+                self.run(fleet.instance_ids[0], command.script, command.timeout),
+            )
+        return fleet.seconds, fleet.outcome
 
     def run(self, instance_id: str, script: str, timeout: float = 60.0) -> tuple[int | None, str, str]:
         """Run a script on an instance, booting it first. The lock need not be held."""
