@@ -236,21 +236,17 @@ def _shown(group: DBParameterGroup, name: str) -> dict[str, Any]:
 def seed(world: World) -> None:
     for region in world.regions:
         with world.lock:
-            group = world.backend("rds", region).create_db_parameter_group(
-                {
-                    "db_parameter_group_name": GROUP,
-                    "db_parameter_group_family": FAMILY,
-                    "description": "regami databases",
-                }
-            )
+            _make(world, region, f"default.{FAMILY}", f"Default parameter group for {FAMILY}")
+            group = _make(world, region, GROUP, "regami databases")
+            value = str(MAX_CONNECTIONS)
             group.update_parameters(
-                [
-                    {
-                        "ParameterName": "max_connections",
-                        "ParameterValue": str(MAX_CONNECTIONS),
-                        "ApplyMethod": "pending-reboot",
-                    }
-                ]
+                [{"ParameterName": "max_connections", "ParameterValue": value, "ApplyMethod": "pending-reboot"}]
             )
-            group.published["max_connections"] = str(MAX_CONNECTIONS)
+            group.published["max_connections"] = value
         world.state["regions"].setdefault(region, {})["db_parameter_group"] = GROUP
+
+
+def _make(world: World, region: str, name: str, description: str) -> DBParameterGroup:
+    return world.backend("rds", region).create_db_parameter_group(
+        {"db_parameter_group_name": name, "db_parameter_group_family": FAMILY, "description": description}
+    )

@@ -105,7 +105,7 @@ def decide(observed, limits):
     if isinstance(seen, sessions.Seen):
         return _of_sessions(seen, limits)
     if isinstance(seen, NoSlot):
-        return Decision(RESTART, f"every connection of {name} is taken, the reserved ones too: {seen}", short=True)
+        return Decision(RESTART, f"every connection of {name} is taken, the reserved ones too", short=True)
     if isinstance(seen, Unreachable):
         return Decision(FAILOVER, f"{name} is {status} and does not answer: {seen}")
     return _of_metrics(observed, limits, "nobody may log in" if seen is None else str(seen))
