@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from . import insights
+
 if TYPE_CHECKING:
     from .world import World
 
@@ -48,6 +50,7 @@ def install(world: World) -> None:
     from moto.logs import models
 
     models.EventMessageFilter = pattern_of
+    models.LogQuery = insights.Query
 
 
 def seed(world: World) -> None: ...
