@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/autoscaling/application/userguide/scheduled-scaling-
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.2
 
+_activities: dict[str, list[dict]] = {}  # by region, newest first
+
 
 def install(world: World) -> None:
     from moto.applicationautoscaling.exceptions import AWSValidationException
     from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
+    from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
     from moto.core.exceptions import JsonRESTError
+    from moto.core.responses import ActionResult
 
     put = ApplicationAutoscalingBackend.put_scheduled_action
     delete = ApplicationAutoscalingBackend.delete_scheduled_action
@@ -46,8 +51,19 @@ def install(world: World) -> None:
                 "ObjectNotFoundException", f"No scheduled action found: {given['scheduled_action_name']}"
             )
 
+    def describe_scaling_activities(response: Any) -> Any:
+        """https://docs.aws.amazon.com/autoscaling/application/APIReference/API_DescribeScalingActivities.html"""
+        wanted = response._get_param("ResourceId")
+        found = [each for each in _activities.get(response.region, []) if wanted in (None, each["ResourceId"])]
+        return ActionResult({"ScalingActivities": found})
+
+    ApplicationAutoScalingResponse.describe_scaling_activities = describe_scaling_activities
     ApplicationAutoscalingBackend.put_scheduled_action = put_scheduled_action
     ApplicationAutoscalingBackend.delete_scheduled_action = delete_scheduled_action
+
+
+def seed(world: World) -> None:
+    _activities.clear()
 
 
 def start(world: World) -> None:
@@ -75,8 +91,8 @@ def _look(world: World, region: str) -> None:
         if not (target.suspended_state or {}).get("ScheduledScalingSuspended"):
             wanted = action.scalable_target_action
             target.update(wanted.get("MinCapacity"), wanted.get("MaxCapacity"), None)
-            service = _service(world, region, target)
-            _scale(service, min(max(service.desired_count, target.min_capacity), target.max_capacity))
+            count = min(max(_service(world, region, target).desired_count, target.min_capacity), target.max_capacity)
+            _scale(world, region, target, count, f"scheduled action name {action.scheduled_action_name} was triggered")
 
 
 def _at(schedule: str) -> datetime | None:
@@ -90,11 +106,25 @@ def _service(world: World, region: str, target: Any) -> Any:
     return world.backend("ecs", region)._get_service(cluster, name)
 
 
-def _scale(service: Any, count: int) -> None:
+def _scale(world: World, region: str, target: Any, count: int, cause: str) -> None:
+    service = _service(world, region, target)
     if count != service.desired_count:
         ecs.services.update_service(
             service._backend, {"cluster": service.cluster_name, "service": service.name, "desired_count": count}
         )
+        now = datetime.now(UTC)
+        activity = {
+            "ActivityId": str(uuid.uuid4()),
+            "ServiceNamespace": "ecs",
+            "ResourceId": target.resource_id,
+            "ScalableDimension": target.scalable_dimension,
+            "Description": f"Setting desired count to {count}.",
+            "Cause": cause,
+            "StartTime": now,
+            "EndTime": now,
+            "StatusCode": "Successful",
+        }
+        _activities.setdefault(region, []).insert(0, activity)
 
 
 def _scale_in(world: World) -> None:
@@ -104,7 +134,8 @@ def _scale_in(world: World) -> None:
             for targets in world.backend("application-autoscaling", region).targets.values():
                 for target in targets.values():
                     if not (target.suspended_state or {}).get("DynamicScalingInSuspended"):
-                        _scale(_service(world, region, target), target.min_capacity)
+                        cause = "monitor alarm low-usage in state ALARM triggered policy scale-in"
+                        _scale(world, region, target, target.min_capacity, cause)
 
 
 faults = {

@@ -40,6 +40,7 @@ PARTS = (
     "subnets",
     "cloudwatch",
     "quotas",
+    "cloudtrail",
     "logs",
     "instance_classes",
     "parameter_groups",

@@ -79,6 +79,37 @@ def _ordered(request):
     return request
 
 
+def differences(old, new):
+    """Pure: what one task definition has otherwise than another, a line each. Variables and secrets by name only: a value of
+    theirs may be a secret."""
+    lines = [f"{key}: {old.get(key)} -> {new.get(key)}" for key in ("cpu", "memory") if old.get(key) != new.get(key)]
+    was, now = ({each["name"]: each for each in one["containerDefinitions"]} for one in (old, new))
+    lines += [f"container {name} is gone" for name in was.keys() - now.keys()]
+    lines += [f"container {name} is new, of {now[name]['image']}" for name in now.keys() - was.keys()]
+    for name in sorted(was.keys() & now.keys()):
+        lines += _differences_of_container(name, was[name], now[name])
+    known = READ_ONLY | {"cpu", "memory", "containerDefinitions", "tags"}
+    return lines + [f"{key} changed" for key in sorted(_changed(old, new) - known)]
+
+
+def _changed(old, new):
+    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+
+
+def _differences_of_container(name, old, new):
+    for key in ("image", "cpu", "memory"):
+        if old.get(key) != new.get(key):
+            yield f"{name}: {key} {old.get(key)} -> {new.get(key)}"
+    for key, value, what in (("environment", "value", "variable"), ("secrets", "valueFrom", "secret")):
+        was, now = ({each["name"]: each.get(value) for each in one.get(key, [])} for one in (old, new))
+        for variable in sorted(was.keys() | now.keys()):
+            if was.get(variable) != now.get(variable):
+                how = "is new" if variable not in was else "is gone" if variable not in now else "changed"
+                yield f"{name}: {what} {variable} {how}"
+    shown = {"name", "image", "cpu", "memory", "environment", "secrets"}
+    yield from (f"{name}: {key} changed" for key in sorted(_changed(old, new) - shown))
+
+
 def repoint(request, variables, host, port=None, container=None):
     """`request` with the address in each of `variables` replaced; all else as it was.
 

@@ -1,0 +1,162 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What was changed of a service, its database and its capacity, and by whom: one list in the order in which it happened."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+
+from . import ecs, rds
+from .aws import together
+from .log_search import Turns
+from .masking import snippet
+from .releases import History, before
+from .task_definition import differences, short
+
+# LookupEvents may be asked twice a second, and gives 50 events.
+# https://docs.aws.amazon.com/awscloudtrail/latest/userguide/WhatIsCloudTrail-Limits.html
+TRAIL_SECONDS, TRAIL_PAGES = 0.5, 6
+DEPLOYMENT, DATABASE, SCALING, WRITE = "deployment", "database", "scaling", "write"
+
+
+@dataclass(frozen=True)
+class Change:
+    """`at` is in seconds of the epoch; `who` is "" where nothing tells."""
+
+    at: float
+    kind: str
+    what: str
+    who: str = ""
+
+
+def of_service(aws, cluster, name):
+    """Deployments of an ECS service, as far back as its last good one, and what its revision changed: (changes, {from, to, lines}).
+
+    The last good revision is the one that completed a deployment before the present one; lines is None where none did.
+    """
+    service = ecs.Service(aws, cluster, name)
+    entry, history = service.describe(), History(aws, service)
+    releases, running = history.releases(entry, history.listed()), entry["taskDefinition"]
+    found = [
+        Change(
+            release.at.timestamp(),
+            DEPLOYMENT,
+            f"deployment of {short(release.task_definition)} to {entry['serviceName']} {release.outcome}{_because(release)}",
+        )
+        for release in releases
+        if release.at is not None and release.task_definition
+    ]
+    present = ecs.primary(entry)
+    if present is not None:
+        began = f"deployment of {short(present['taskDefinition'])} to {entry['serviceName']} began"
+        found.append(Change(present["createdAt"].timestamp(), DEPLOYMENT, began))
+    good = before(releases)
+    compared = {"from": good and short(good.task_definition), "to": short(running), "lines": None}
+    if good is not None:
+        old, new = together(
+            old=lambda: service.definition(good.task_definition), new=lambda: service.definition(running)
+        ).values()
+        if old and new:
+            compared["lines"] = differences(old["taskDefinition"], new["taskDefinition"])
+    return found, compared
+
+
+def _because(release):
+    reason = snippet(release.reason)
+    return f": {reason}" if reason else ""
+
+
+def scaling_of_service(aws, cluster, name, since):
+    """Scaling activities of an ECS service, which Application Auto Scaling keeps for six weeks."""
+    resource = f"service/{ecs.short(cluster)}/{ecs.short(name)}"
+    return _activities(
+        aws, "application-autoscaling", since, "ScalingActivities", ServiceNamespace="ecs", ResourceId=resource
+    )
+
+
+def of_group(aws, name, since):
+    """Scaling activities of an Auto Scaling group."""
+    return _activities(aws, "autoscaling", since, "Activities", AutoScalingGroupName=name)
+
+
+def _activities(aws, api, since, key, **what):
+    """They come newest first; no API takes a time."""
+    found, more = [], {}
+    while True:
+        answer = aws.read(api, "describe_scaling_activities", **what, **more)
+        recent = [each for each in answer[key] if each["StartTime"].timestamp() >= since]
+        found += [
+            Change(
+                each["StartTime"].timestamp(),
+                SCALING,
+                f"{snippet(each.get('Description', 'scaling'))} ({each['StatusCode'].lower()}): {snippet(each.get('Cause', ''))}",
+            )
+            for each in recent
+        ]
+        if len(recent) < len(answer[key]) or not answer.get("NextToken"):
+            return found
+        more = {"NextToken": answer["NextToken"]}
+
+
+def of_database(aws, name, since):
+    """Events of an RDS instance, which RDS keeps for 14 days."""
+    minutes = max(1, round((time.time() - since) / 60))
+    events = rds.pages(
+        aws,
+        "describe_events",
+        "Events",
+        aws.region,
+        SourceIdentifier=name,
+        SourceType="db-instance",
+        Duration=min(minutes, 14 * 24 * 60),
+    )
+    return [Change(each["Date"].timestamp(), DATABASE, f"{name}: {snippet(each['Message'])}") for each in events]
+
+
+def of_trail(aws, names, since, until):
+    """(changes, others, all_read): writes of the API that name any of `names`, how many others there were, and whether all
+    were read. Writes that were refused changed nothing. CloudTrail is some minutes late.
+
+    https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
+    """
+    found, others, more, turns = [], 0, {}, Turns(TRAIL_SECONDS)
+    for _page in range(TRAIL_PAGES):
+        turns.take()
+        answer = aws.read(
+            "cloudtrail",
+            "lookup_events",
+            LookupAttributes=[{"AttributeKey": "ReadOnly", "AttributeValue": "false"}],
+            StartTime=since,
+            EndTime=until,
+            **more,
+        )
+        for event in answer["Events"]:
+            told = json.loads(event["CloudTrailEvent"])
+            named = [name for name in names if _is_named(name, event["CloudTrailEvent"])]
+            if told.get("errorCode"):
+                continue
+            if not named:
+                others += 1
+                continue
+            api = event["EventSource"].partition(".")[0]
+            what = f"{api}:{event['EventName']} of {' and '.join(named)}"
+            found.append(Change(event["EventTime"].timestamp(), WRITE, what, _who(event, told)))
+        if not answer.get("NextToken"):
+            return found, others, True
+        more = {"NextToken": answer["NextToken"]}
+    return found, others, False
+
+
+def _is_named(name, text):
+    """As a value of its own, or as the last part of an ARN; not as the beginning of another name."""
+    return re.search(rf'["/:]{re.escape(name)}(?![\w-])', text) is not None
+
+
+def _who(event, told):
+    """Of an assumed role the session too: it is often the person."""
+    return told.get("userIdentity", {}).get("arn", "").partition("::")[2].partition(":")[2] or event.get("Username", "")

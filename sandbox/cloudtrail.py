@@ -1,0 +1,113 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The event history of CloudTrail: who changed what through the API. moto records nothing.
+
+Management events only, so nothing of items, objects, log lines and metric values; at once, where AWS takes some minutes.
+https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .world import SEED_KEY
+
+if TYPE_CHECKING:
+    from .wire import Call
+    from .world import World
+
+DATA = ("PutItem", "UpdateItem", "DeleteItem", "PutObject", "DeleteObject", "PutLogEvents", "PutMetricData")
+MOST = 50
+# Services whose events go by another name than that of their client.
+_SOURCES = {"elbv2": "elasticloadbalancing", "cloudwatch": "monitoring"}
+_ATTRIBUTES = {"EventName", "EventSource", "ReadOnly", "Username", "AccessKeyId", "EventId"}
+
+_events: list[dict[str, Any]] = []  # oldest first
+
+
+def install(world: World) -> None:
+    from moto.cloudtrail.responses import CloudTrailResponse
+
+    def lookup_events(response: Any) -> Any:
+        from moto.core.responses import ActionResult
+
+        return ActionResult(_found(response.region, response._get_params()))
+
+    CloudTrailResponse.lookup_events = lookup_events
+    world.after_change.append(lambda call: _record(world, call))
+
+
+def seed(world: World) -> None:
+    _events.clear()
+
+
+def _record(world: World, call: Call) -> None:
+    if world.seeding or call.action in DATA:
+        return
+    # What faults do that are a person's or a pipeline's doing.
+    user = "pipeline" if call.access_key == SEED_KEY else "sandbox"
+    now, source = time.time(), f"{_SOURCES.get(call.service, call.service)}.amazonaws.com"
+    arn = f"arn:aws:iam::{world.account_id}:user/{user}"
+    told = {
+        "eventVersion": "1.09",
+        "userIdentity": {"type": "IAMUser", "arn": arn, "accountId": world.account_id, "userName": user},
+        "eventTime": f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "eventSource": source,
+        "eventName": call.action,
+        "awsRegion": call.region,
+        "requestParameters": _without_passwords(call.params),
+        "readOnly": False,
+        "eventType": "AwsApiCall",
+        "managementEvent": True,
+    }
+    _events.append(
+        {
+            "EventId": str(uuid.uuid4()),
+            "EventName": call.action,
+            "ReadOnly": "false",
+            "AccessKeyId": call.access_key,
+            "EventTime": now,
+            "EventSource": source,
+            "Username": user,
+            "Resources": [],
+            "CloudTrailEvent": json.dumps(told, default=str),
+        }
+    )
+
+
+def _without_passwords(parameters: dict) -> dict:
+    return {
+        name: "HIDDEN_DUE_TO_SECURITY_REASONS" if "password" in name.lower() else value
+        for name, value in parameters.items()
+    }
+
+
+def _found(region: str, asked: dict) -> dict:
+    """Newest first, so many from where the token says."""
+    from moto.core.exceptions import JsonRESTError
+
+    attributes = asked.get("LookupAttributes", [])
+    if len(attributes) > 1 or any(each["AttributeKey"] not in _ATTRIBUTES for each in attributes):
+        raise JsonRESTError("InvalidLookupAttributesException", "one lookup attribute that is known, or none")
+    begin, end = _seconds(asked.get("StartTime"), 0.0), _seconds(asked.get("EndTime"), time.time())
+    events = [
+        event
+        for event in reversed(_events)
+        if json.loads(event["CloudTrailEvent"])["awsRegion"] == region
+        and begin <= event["EventTime"] <= end
+        and all(event[each["AttributeKey"]] == each["AttributeValue"] for each in attributes)
+    ]
+    first, most = int(asked.get("NextToken") or 0), int(asked.get("MaxResults") or MOST)
+    more = {"NextToken": str(first + most)} if len(events) > first + most else {}
+    return {"Events": events[first : first + most], **more}
+
+
+def _seconds(moment: Any, otherwise: float) -> float:
+    if moment is None:
+        return otherwise
+    return moment.timestamp() if isinstance(moment, datetime) else float(moment)
