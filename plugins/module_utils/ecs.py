@@ -85,6 +85,11 @@ class Service:
         self._describe_new([arn for arn in self._tasks("STOPPED") if arn not in self._stops])
         return {arn: stop for arn, stop in self._stops.items() if stop}
 
+    def failures(self):
+        """[(second of the epoch, why)] of the tasks that failed, newest first, as far back as ECS remembers."""
+        failures = [task for task in self.describe_tasks(self._tasks("STOPPED")) if failed(task)]
+        return sorted(((_stopped(task), stop_reason(task)) for task in failures), reverse=True)
+
     def unfinished(self):
         """ARNs of the tasks that may still do work, those that are stopping included."""
         found = together(running=lambda: self._tasks("RUNNING"), stopped=lambda: self._tasks("STOPPED"))
@@ -240,6 +245,11 @@ def healthy(targets):
 def failed(task):
     """Did this stopped task fail? One that the service took away did not, unless a health check was why."""
     return task.get("stopCode") in FAILED_STOPS or "failed" in task.get("stoppedReason", "").lower()
+
+
+def _stopped(task):
+    """When it began to stop: that it has stopped comes later, and is not always told."""
+    return next((task[key].timestamp() for key in ("stoppingAt", "stoppedAt", "createdAt") if key in task), 0.0)
 
 
 def stop_reason(task):

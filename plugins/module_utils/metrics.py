@@ -22,7 +22,7 @@ except ImportError:
 from . import cloudwatch, elbv2
 from .aws import attempt, reason, together
 from .cloudwatch import PERIOD, Metric
-from .errors import Stop
+from .errors import Stop, Unreachable
 
 WEEK = 7 * 24 * 3600
 # A point comes a minute or two late, and the minute that goes on is not whole: a sum of it would look like a fall.
@@ -147,6 +147,8 @@ def read(aws, signals, now, minutes):
             for region in regions
         }
     )
+    # Those that ask it later need not wait as long to hear nothing.
+    aws.silent |= {region for region, answer in found.items() if isinstance(answer, Unreachable)}
     blind = {region: reason(answer) for region, answer in found.items() if not isinstance(answer, dict)}
     return {
         signal: seen for answer in found.values() if isinstance(answer, dict) for signal, seen in answer.items()
@@ -221,7 +223,7 @@ def judge(signal, seen, limit, now):
         now: epoch seconds.
 
     Returns:
-        {name, of, region, unit, now, before, week_ago: values or None, usual: [low, high], abnormal, since, why, series}
+        {name, of, region, unit, every (seconds), now, before, week_ago: values or None, usual: [low, high], abnormal, since, why, series}
     """
     low, high = usual(signal, seen)
 
@@ -240,6 +242,7 @@ def judge(signal, seen, limit, now):
         "of": signal.of,
         "region": signal.region,
         "unit": signal.unit,
+        "every": signal.every,
         "now": newest,
         "before": _middle(seen.before),
         "week_ago": _middle(seen.week_ago),

@@ -92,7 +92,7 @@ metrics:
   description:
     - Each metric, what is abnormal first. C(now) is its newest value, C(before) and C(week_ago) are the medians of the earlier
       windows, all null where nothing is known. C(usual) is between what its values usually are, C(since) the second of the
-      epoch since which it is abnormal, C(series) the minutes of the last window with their values.
+      epoch since which it is abnormal, C(series) the minutes of the last window with their values, C(every) the seconds from one to the next.
   returned: unless refused
   type: list
   elements: dict
@@ -101,6 +101,7 @@ metrics:
       of: regami-alb
       region: us-east-1
       unit: s
+      every: 60
       now: 4.1
       before: 0.21
       week_ago: 0.19

@@ -181,6 +181,11 @@ waited_seconds:
 
 import time
 
+try:
+    from botocore.exceptions import ClientError
+except ImportError:
+    pass
+
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.sre.runbooks.plugins.module_utils import (
@@ -193,7 +198,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     smoke,
     web,
 )
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_workload import KINDS
@@ -248,11 +253,13 @@ class OutageAssess(Verb):
     def observe(self):
         smoke.refuse_malformed(self.params["checks"], self.params["dns_servers"])
         seen = together(
-            users=self._users, service=self._workload, database=lambda: attempt(self._database, Unreachable)
+            users=self._users,
+            service=self._workload,
+            database=lambda: attempt(self._database, Unreachable, ClientError),
         )
         database = seen["database"]
-        if isinstance(database, Unreachable):  # the API of RDS: that tells nothing of the database
-            database = outage.Database(self.params["db_instance"], f"unknown ({database})")
+        if isinstance(database, Exception):  # the API of RDS: that tells nothing of the database
+            database = outage.Database(self.params["db_instance"], f"unknown ({reason(database)})")
         return outage.Observed(now=time.time(), complaints=seen["users"], database=database, **seen["service"])
 
     @staticmethod
@@ -289,7 +296,7 @@ class OutageAssess(Verb):
         found = service.describe()
         groups = ecs.target_groups(found)
         seen = together(
-            targets=lambda: service.targets(groups), stops=service.stops, errors=lambda: self._errors(groups)
+            targets=lambda: service.targets(groups), stops=service.stops, errors=lambda: self._known_errors(groups)
         )
         now = ecs.primary(found) or {}
         healthy = [ecs.healthy(targets) for _name, targets in seen["targets"]]
@@ -316,11 +323,16 @@ class OutageAssess(Verb):
         """The workload of a cluster, and the share of the requests to its target group that fail."""
         given, group = self.params["kubernetes"], self.params["target_group_arn"]
         reader = Reader(kubernetes_api.Cluster(given), given["kind"], given["namespace"], given["name"])
-        seen = together(found=reader.look, errors=lambda: self._errors([(group,)] if group else []))
+        seen = together(found=reader.look, errors=lambda: self._known_errors([(group,)] if group else []))
         return {
             "errors": seen["errors"],
             "workload": kubernetes_outage.workload(reader.kind, seen["found"], time.time()),
         }
+
+    def _known_errors(self, groups):
+        """None, too, where CloudWatch does not tell: everything else still does."""
+        errors = attempt(lambda: self._errors(groups), Stop, ClientError)
+        return None if isinstance(errors, Exception) else errors
 
     def _errors(self, groups):
         """Errors of a hundred requests, over all target groups; None where too few requests tell."""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, scaling
@@ -145,6 +147,19 @@ def test_each_stopped_task_is_described_once():
     assert len(service.stops()) == 2
     asked = [arguments["tasks"] for operation, arguments in region.calls if operation == "describe_tasks"]
     assert [len(arns) for arns in asked] == [2, 1]
+
+
+def test_failures_are_told_with_their_time_and_wishes_are_none():
+    def at(second):
+        return datetime.datetime.fromtimestamp(second, datetime.UTC)
+
+    region = Region()
+    region.tasks = [
+        stopped_task(1, stoppedAt=at(100)),
+        stopped_task(2, stoppingAt=at(150), stoppedAt=at(160)),
+        stopped_task(3, stopCode="UserInitiated", stoppedAt=at(170)),
+    ]
+    assert [when for when, _why in ecs.Service(region, CLUSTER, SERVICE).failures()] == [150, 100]
 
 
 def test_a_task_that_is_stopping_may_still_write():

@@ -96,11 +96,11 @@ class Aws:
     """Answers GetMetricData from {metric name: {minute: value}}; `calls` are the requests."""
 
     def __init__(self, points, silent=()):
-        self.points, self.silent, self.calls = points, silent, []
+        self.points, self.down, self.silent, self.calls = points, silent, set(), []
 
     def read(self, api, operation, region, **request):
         self.calls.append((region, request))
-        if region in self.silent:
+        if region in self.down:
             raise Unreachable("cloudwatch got no answer")
         found = []
         for query in request["MetricDataQueries"]:
@@ -143,9 +143,11 @@ def test_no_request_is_a_count_of_none_from_the_first_known_minute_on():
 
 def test_a_region_that_is_down_hides_only_itself():
     signals = metrics.of_database("one", "us-east-1") + metrics.of_database("two", "us-west-2")
-    seen, blind = metrics.read(Aws({}, silent=["us-west-2"]), signals, NOW, 30)
+    aws = Aws({}, silent=["us-west-2"])
+    seen, blind = metrics.read(aws, signals, NOW, 30)
     assert {signal.region for signal in seen} == {"us-east-1"}
     assert blind == {"us-west-2": "cloudwatch got no answer"}
+    assert aws.silent == {"us-west-2"}
 
 
 def test_500_metrics_a_call_and_every_page():
