@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from .aws import code_of
-from .errors import LostAnswer
+from .errors import LostAnswer, WaitTimeout
 from .waiting import Pace, say
 
 # The most that SendCommand takes by id, and that the List calls answer at once.
@@ -258,10 +258,6 @@ class RunCommand:
             output, error = whole["StandardOutputContent"], whole["StandardErrorContent"]
         return Result(invocation["InstanceId"], invocation["StatusDetails"], plugin.get("ResponseCode"), output, error)
 
-    def cancel(self, command_id):
-        """Keep a command from instances that it has not reached; what runs may go on to its end."""
-        self._aws.change("ssm", "cancel_command", CommandId=command_id)
-
     # ---- all of it ------------------------------------------------------------------------------------------------
 
     def run(self, script, selection, instance_ids, wait, what, limits, by_tags=False):
@@ -292,7 +288,13 @@ class RunCommand:
 
     @staticmethod
     def _follow(journey, wait, what):
-        wait(journey.go_on, lambda seen: seen.is_over, what, pace=PACE)
+        try:
+            wait(journey.go_on, lambda seen: seen.is_over, what, pace=PACE)
+        except WaitTimeout as error:
+            going_on = ", ".join(journey.going_on)
+            raise WaitTimeout(
+                f"{error}; SSM goes on with command {going_on}: the same command here goes on from there"
+            ) from error
         return journey.results
 
     def _mark(self, selection):

@@ -163,7 +163,3 @@ class Account:
         (found,) = [each for each in self.commands[CommandId]["invocations"] if each["InstanceId"] == InstanceId]
         output, error = found["whole"]
         return {"StandardOutputContent": output[:24000], "StandardErrorContent": error[:8000]}
-
-    def _cancel_command(self, CommandId: str) -> dict:
-        self.commands[CommandId]["Status"] = "Cancelled"
-        return {}

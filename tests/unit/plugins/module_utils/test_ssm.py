@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ssm
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, WaitTimeout
 from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account
 
 OF_SHOP = {"service": "shop"}
@@ -151,6 +151,20 @@ def test_a_later_run_finds_what_an_earlier_one_has_sent() -> None:
     assert ssm.RunCommand(account, "grow").running(selection) == []
     assert sorted(later.finish([command_id], wait, "df")) == sorted(ids)
     assert later.running(selection) == []
+
+
+def test_running_out_of_time_says_what_goes_on_and_how_to_find_it() -> None:
+    account = Account()
+    ids = account.add(1)
+
+    def impatient(look: Any, _done: Any, what: str, **_how: Any) -> None:
+        raise WaitTimeout(f"{what}: still {look()} after 5 s")
+
+    with pytest.raises(WaitTimeout) as error:
+        ssm.RunCommand(account, "test").run("df", ssm.Selection(tuple(ids)), ids, impatient, "df", ssm.Limits())
+    (command_id,) = account.commands
+    assert str(error.value).startswith("df: still 0 of 1 instances after 5 s")
+    assert f"command {command_id}: the same command here goes on from there" in str(error.value)
 
 
 def test_output_that_was_cut_is_read_whole() -> None:
