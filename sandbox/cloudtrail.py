@@ -36,7 +36,7 @@ def install(world: World) -> None:
     def lookup_events(response: Any) -> Any:
         from moto.core.responses import ActionResult
 
-        return ActionResult(_found(response.region, response._get_params()))
+        return ActionResult(_found(response.region, json.loads(response.body)))
 
     CloudTrailResponse.lookup_events = lookup_events
     world.after_change.append(lambda call: _record(world, call))
@@ -94,7 +94,7 @@ def _found(region: str, asked: dict) -> dict:
     attributes = asked.get("LookupAttributes", [])
     if len(attributes) > 1 or any(each["AttributeKey"] not in _ATTRIBUTES for each in attributes):
         raise JsonRESTError("InvalidLookupAttributesException", "one lookup attribute that is known, or none")
-    begin, end = _seconds(asked.get("StartTime"), 0.0), _seconds(asked.get("EndTime"), time.time())
+    begin, end = asked.get("StartTime", 0.0), asked.get("EndTime", time.time())
     events = [
         event
         for event in reversed(_events)
@@ -105,9 +105,3 @@ def _found(region: str, asked: dict) -> dict:
     first, most = int(asked.get("NextToken") or 0), int(asked.get("MaxResults") or MOST)
     more = {"NextToken": str(first + most)} if len(events) > first + most else {}
     return {"Events": events[first : first + most], **more}
-
-
-def _seconds(moment: Any, otherwise: float) -> float:
-    if moment is None:
-        return otherwise
-    return moment.timestamp() if isinstance(moment, datetime) else float(moment)
