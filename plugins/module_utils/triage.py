@@ -79,6 +79,7 @@ class Seen:
         blind: what could not be seen, a line each.
         log: what the logs say, a line for each kind of error.
         silent: the region does not answer at all.
+        has_disks: it runs on instances whose disks can be cleaned.
         release, released: what the newest deployment brings, and when it began (epoch seconds); None where nothing tells.
     """
 
@@ -91,6 +92,7 @@ class Seen:
     blind: tuple = ()
     log: tuple = ()
     silent: bool = False
+    has_disks: bool = False
     release: str = ""
     released: float | None = None
 
@@ -221,7 +223,7 @@ def next_step(verdict, seen, recent_minutes):
         return Next("rollback_deployment", "", f"{seen.release} was deployed {age:.0f} min ago: {why}")
     if crowded:
         return Next("db_connections", "", f"the database has no connection left: {seen.because or checks}")
-    if any(each in words for each in NO_SPACE_LEFT):
+    if seen.has_disks and any(each in words for each in NO_SPACE_LEFT):
         return Next("disk_full", "", f"a disk is full: {seen.because or checks}")
     if seen.decision == outage.RESTART:
         return Next("service_outage", "", seen.because)

@@ -107,6 +107,10 @@ options:
     type: list
     elements: str
     default: []
+  has_disks:
+    description: The service runs on instances whose disks can be cleaned, which is proposed where one is full.
+    type: bool
+    default: false
   cluster:
     description: Name or ARN of the ECS cluster of O(service), in O(region).
     type: str
@@ -262,6 +266,7 @@ ARGUMENTS = dict(
     metrics=dict(type="dict", default={}),
     outage=dict(type="dict", default={}),
     log_patterns=dict(type="list", elements="str", default=[]),
+    has_disks=dict(type="bool", default=False),
     cluster=dict(type="str"),
     service=dict(type="str"),
     recent_minutes=dict(type="int", default=60),
@@ -408,6 +413,7 @@ def gathered(observed, wanted):
         blind=tuple(dict.fromkeys(blind)),
         log=tuple(wanted["log_patterns"]),
         silent=isinstance(service, Unreachable),
+        has_disks=wanted["has_disks"],
         release=known.get("release", ""),
         released=known.get("released"),
     )

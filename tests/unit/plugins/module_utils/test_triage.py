@@ -117,6 +117,7 @@ def next_step(**seen):
 
 
 BROKEN = {"counts": {"failed_checks": 3}, "details": {"failed_checks": ("health: answered 503",)}}
+FULL = ("ERROR write: No space left on device",)
 SLOW = measured("p99", [9] * 30)
 
 
@@ -131,7 +132,9 @@ SLOW = measured("p99", [9] * 30)
             "db_connections.yml -e env=prod",
         ),
         ({**BROKEN, "log": ("ERROR remaining connection slots are reserved",)}, "db_connections.yml -e env=prod"),
-        ({**BROKEN, "log": ("ERROR write: No space left on device",)}, "disk_full.yml -e env=prod"),
+        ({**BROKEN, "log": FULL, "has_disks": True}, "disk_full.yml -e env=prod"),
+        # There is no disk of ours to clean.
+        ({**BROKEN, "log": FULL}, "service_outage.yml -e env=prod --check --diff"),
         ({**BROKEN, "decision": outage.ROLLBACK, "because": "x"}, "rollback_deployment.yml -e env=prod"),
         ({"measured": (SLOW,), "release": "a:7", "released": NOW - 600}, "rollback_deployment.yml -e env=prod"),
         ({**BROKEN, "decision": outage.RESTART, "because": "x"}, "service_outage.yml -e env=prod"),
@@ -159,7 +162,7 @@ def test_a_service_of_which_little_is_to_be_seen_is_not_called_well():
 
 
 def test_every_playbook_that_it_names_is_there():
-    named = {"db_failover", "rollback_deployment", "service_outage", "recovery_validation"}
+    named = {"db_failover", "disk_full", "rollback_deployment", "service_outage", "recovery_validation"}
     named |= {playbook for _signals, playbook, _arguments in triage.BY_METRICS}
     there = {path.stem for path in (Path(__file__).parents[4] / "playbooks").glob("*.yml")}
     assert named - {"emergency_scale"} <= there

@@ -28,6 +28,7 @@ WANTED = {
     "metrics": {},
     "outage": {},
     "log_patterns": [],
+    "has_disks": False,
     "recent_minutes": 60,
 }
 LOOKED = {
