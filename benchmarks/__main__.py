@@ -23,13 +23,21 @@ from pathlib import Path
 
 from sandbox.client import Sandbox, SandboxError
 
-from . import db_failover, disk_cleanup, ecs_rollback, rollback_alb, verb_cost
+from . import db_failover, disk_cleanup, ecs_rollback, pg_kill_queries, rollback_alb, verb_cost
 from .contest import NotRecovered
 from .race import Race
 from .report import found_compiled, print_contest, summary
 
 CONTESTS = {
-    each.CONTEST.name: each.CONTEST for each in (db_failover, disk_cleanup, ecs_rollback, rollback_alb, verb_cost)
+    each.name: each
+    for each in (
+        db_failover.CONTEST,
+        disk_cleanup.CONTEST,
+        ecs_rollback.CONTEST,
+        *pg_kill_queries.CONTESTS,
+        rollback_alb.CONTEST,
+        verb_cost.CONTEST,
+    )
 }
 # What Python is told. https://docs.python.org/3/using/cmdline.html#envvar-PYTHONPYCACHEPREFIX
 BYTECODE = {"none": {"PYTHONDONTWRITEBYTECODE": "1"}, "cached": {"PYTHONDONTWRITEBYTECODE": ""}}

@@ -43,6 +43,7 @@ class Contest:
             in capitals, and in facts.json. Raises NotRecovered where the sandbox does not come into that state.
         is_over: whether users are served again as they should be; asked after each run until it is true.
         limits: {name of a contestant: the most that ours may take of its wall time}.
+        start: a contestant that only starts what ours starts too; `limits` do not count what it takes.
         figures: more figures made of {name of a contestant: median seconds}; all names given took part.
     """
 
@@ -51,6 +52,7 @@ class Contest:
     arrange: Callable[[Sandbox, Path], dict[str, str]]
     is_over: Callable[[Sandbox], bool] = unjudged
     limits: dict[str, float] = field(default_factory=dict)
+    start: Contestant | None = None
     figures: Callable[[dict[str, float]], dict[str, float]] = lambda _seconds: {}
 
     @property

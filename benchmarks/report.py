@@ -21,9 +21,10 @@ def summary(contest: Contest, runs: list[Run]) -> dict:
         if any(run.contestant == each.name for run in runs)
     }
     ours, limits = seconds.get(contest.ours.name), []
+    start = seconds.get(contest.start.name) if contest.start else 0.0
     for other, limit in contest.limits.items():
-        if ours and other in seconds:
-            ratio = round(ours / seconds[other], 3)
+        if ours and other in seconds and start is not None:
+            ratio = round((ours - start) / seconds[other], 3)
             limits.append({"to": other, "ratio": ratio, "limit": limit, "kept": ratio <= limit})
     return {"seconds": seconds, "limits": limits, **contest.figures(seconds)}
 
@@ -43,7 +44,8 @@ def print_contest(contest: Contest, runs: list[Run], figures: dict) -> None:
         )
     for limit in figures["limits"]:
         verdict = "kept" if limit["kept"] else "MISSED"
-        print(f"ours to {limit['to']}: {limit['ratio']:.2f}, limit {limit['limit']}: {verdict}")
+        without = f" without {contest.start.name}" if contest.start else ""
+        print(f"ours{without} to {limit['to']}: {limit['ratio']:.2f}, limit {limit['limit']}: {verdict}")
     for name, value in figures.items():
         if name not in ("seconds", "limits"):
             print(f"{name.replace('_', ' ')}: {value}")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from .masking import snippet
@@ -49,6 +50,7 @@ def without_literals(text):
     return "".join(shown)
 
 
+@functools.lru_cache(maxsize=1000)  # a crowd runs the same statement a thousand times
 def statement(text, length=160):
     """One line of at most `length` characters."""
     return snippet(without_literals(text), length)
