@@ -45,7 +45,7 @@ def connect(kind: str) -> Any:
 
 
 def connections(kind: str, count: int | None) -> list[Any]:
-    opened = (connect(kind) for _ in range(ENOUGH if count is None else count))
+    opened = (connect(kind) for _try in range(ENOUGH if count is None else count))
     return list(itertools.takewhile(lambda each: each is not None, opened))
 
 

@@ -94,7 +94,7 @@ class Cluster:
             self.process = subprocess.Popen(
                 [str(self.bin / "postgres"), "-D", data], cwd=self.data.parent, stdout=log, stderr=log, **identity
             )
-        until(lambda: self._is_ready(), f"PostgreSQL starts, see {self.data.parent}/log")
+        until(self._is_ready, f"PostgreSQL starts, see {self.data.parent}/log")
         with self.superuser() as query:
             for statement in _ROLES.strip().split(";\n"):
                 query(statement)

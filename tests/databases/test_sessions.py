@@ -160,7 +160,7 @@ def line(cluster: Cluster, **given: object) -> postgres.Line:
 def test_an_answer_is_lost(
     cluster: Cluster, open_sessions: list[Held], monkeypatch: pytest.MonkeyPatch, applied: bool
 ) -> None:
-    open_sessions += [Held(cluster, "app", "SELECT 1", application="lost") for _ in range(3)]
+    open_sessions += [Held(cluster, "app", "SELECT 1", application="lost") for _each in range(3)]
     lost = []
 
     class Losing(postgres.Line):
