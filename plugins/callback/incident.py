@@ -127,29 +127,31 @@ class CallbackModule(CallbackBase):
         if self.folder is None or started is None:
             return
         outcome, verb = result.result, result.task.resolved_action == VERB
+        turns = outcome.get("results", []) if result.task.loop else [outcome]
         event = {
             "step": result.task.get_name(),
             "host": result.host.get_name(),
             "state": state,
             "duration": round(time.time() - started, 3),
         }
-        if outcome.get("silent_regions"):
-            os.environ[aws.SILENT_VARIABLE] = " ".join(outcome["silent_regions"])
+        for turn in turns:
+            if turn.get("silent_regions"):
+                os.environ[aws.SILENT_VARIABLE] = " ".join(turn["silent_regions"])
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
-            event.update(
-                {
-                    key: outcome[key]
-                    for key in ("steps", "notes", "waited_seconds", "mode", "unfenced")
-                    if outcome.get(key)
-                }
-            )
+            event.update({key: turn[key] for turn in turns for key in ("mode", "unfenced") if turn.get(key)})
+            for key, nothing in (("steps", []), ("notes", []), ("waited_seconds", 0.0)):
+                if total := sum((turn.get(key, nothing) for turn in turns), nothing):
+                    event[key] = total
             event["verb"] = result.task.action
         if state in ("failed", "unreachable", "ignored"):
-            event["message"] = outcome.get("msg", "")
+            event["message"] = "; ".join(turn.get("msg", "") for turn in turns if turn.get("failed")) or outcome.get(
+                "msg", ""
+            )
         record.append(self.folder, event="preflight" if preflight else "step", **event)
         if verb and not preflight:
-            self._collect(outcome, state)
+            for turn in turns:
+                self._collect(turn, state)
 
     def _collect(self, outcome, state):
         """What the report keeps of one verb's result."""
