@@ -182,7 +182,8 @@ def test_lost_data(world: World) -> None:
 
 def test_a_region_that_answers_nothing(world: World) -> None:
     world.sandbox.fault("region-cut", region=EAST)
-    run = triage(world)
+    check = {"name": "health", "url": "{{ public_url }}/health", "within": 1}
+    run = triage(world, smoke_tests=[check])
     severity, _why, command = verdict(run)
     assert (severity, command) == ("severity at least P0", "db_failover.yml -e env=sandbox")
     assert any(note.startswith("cannot see tasks: ") and "got no answer" in note for note in run.report["notes"])
