@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import groups, refresh
+from .. import quotas
+from . import activities, groups, refresh, schedule
 
 if TYPE_CHECKING:
     from ..world import World
@@ -103,6 +105,21 @@ def describe_auto_scaling_groups(response: Any) -> Any:
     return _moto["describe_auto_scaling_groups"](response)
 
 
+def describe_scaling_activities(response: Any) -> Any:
+    from moto.core.responses import ActionResult
+
+    return ActionResult(
+        {"Activities": activities.of(_group(response))[: int(response._get_param("MaxRecords") or 100)]}
+    )
+
+
+def put_scheduled_update_group_action(response: Any) -> Any:
+    at = schedule.moment(response._get_param("StartTime"))
+    if at is not None and at <= datetime.now(UTC):
+        raise _error("ValidationError", "Given start time is in the past")
+    return _moto["put_scheduled_update_group_action"](response)
+
+
 def set_desired_capacity(group: Any, capacity: int | None) -> None:
     """The reconciler does the rest."""
     group.desired_capacity = group.min_size if capacity is None else capacity
@@ -127,9 +144,12 @@ def install(world: World) -> None:
         cancel_instance_refresh,
         rollback_instance_refresh,
         describe_auto_scaling_groups,
+        describe_scaling_activities,
+        put_scheduled_update_group_action,
     ):
         _moto[function.__name__] = getattr(AutoScalingResponse, function.__name__, None)
         setattr(AutoScalingResponse, function.__name__, function)
+    quotas.used_by(quotas.EC2, groups.vcpus)
     FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
     # Instances are registered when they are in service, not when the group is made.
     AutoScalingBackend.update_attached_target_groups = lambda backend, name: None

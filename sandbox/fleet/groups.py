@@ -12,13 +12,17 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import refresh
+from .. import quotas
+from . import activities, refresh, schedule
 from .machine import Machine
 
 if TYPE_CHECKING:
     from ..world import World
 
 TICK_SECONDS = 0.1
+
+# https://aws.amazon.com/ec2/instance-types/t3/
+VCPUS = {"t3.small": 2, "t3.medium": 2}
 
 machines: dict[str, Machine] = {}  # by instance id
 _wake = threading.Event()
@@ -34,6 +38,7 @@ def sleep() -> None:
     for machine in machines.values():
         machine.kill()
     machines.clear()
+    activities.forget()
 
 
 def run(world: World) -> None:
@@ -42,14 +47,21 @@ def run(world: World) -> None:
     while True:
         with world.lock:
             for region in world.regions:
+                if region in world.cut_regions:
+                    continue
+                schedule.look(world.backend("autoscaling", region))
                 for group in list(world.backend("autoscaling", region).autoscaling_groups.values()):
-                    if region not in world.cut_regions:
-                        _reconcile(world, group)
+                    _reconcile(world, group)
         world.pause(TICK_SECONDS)
 
 
 def of(group: Any) -> list[Machine]:
     return [machines[state.instance.id] for state in group.instance_states]
+
+
+def vcpus(_world: World, region: str) -> float:
+    """What the instances of a region take of the quota."""
+    return sum(VCPUS[each.instance_type] for each in machines.values() if each.region == region)
 
 
 def active(group: Any) -> list[Machine]:
@@ -72,12 +84,19 @@ def number_of(template: Any, version: str) -> int:
 
 
 def launch(world: World, group: Any, version: int) -> Machine | None:
-    """None where the process is suspended."""
+    """None where the process is suspended, or where the account may have no more."""
     if "Launch" in suspended(group):
         return None
     from moto.autoscaling.models import ASG_NAME_TAG, InstanceState
 
     data = group.ec2_launch_template.get_version(version).data
+    if VCPUS[data["InstanceType"]] > quotas.room(world, quotas.EC2, group.region):
+        activities.note_failed_launch(
+            group,
+            "You have requested more vCPU capacity than your current vCPU limit allows for the instance bucket that the "
+            "specified instance type belongs to. Launching EC2 instance failed. (VcpuLimitExceeded)",
+        )
+        return None
     instance = group.ec2_backend.run_instances(
         data["ImageId"],
         1,

@@ -40,6 +40,7 @@ class Machine:
     def __init__(self, world: World, state: Any, version: int, user_data: str) -> None:
         self._world, self._state = world, state
         self.id, self.version = state.instance.id, version
+        self.instance_type, self.region = state.instance.instance_type, state.auto_scaling_group.region
         self.settings = settings_of(user_data)
         # As in a VPC, each instance has an address of its own and all listen on the same port.
         self.address, self.port = f"127.0.4.{10 + next(_addresses) % 240}", elbv2.APP_PORT
@@ -96,16 +97,12 @@ class Machine:
         """Leave the load balancers, drain, end."""
         if self.is_active:
             for arn in self.group_arns:
-                elbv2.deregister(self._region, arn, self.id)
+                elbv2.deregister(self.region, arn, self.id)
             self._state.lifecycle_state, self._since = "Terminating", time.monotonic()
 
     def kill(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.kill()
-
-    @property
-    def _region(self) -> str:
-        return self._state.auto_scaling_group.region
 
     def _boot(self) -> None:
         environment = self.settings | builds.environment_of(
@@ -116,7 +113,7 @@ class Machine:
         log = self._world.home / "fleet" / f"{self.id}.log"
         log.parent.mkdir(exist_ok=True)
         self._process = self._world.spawn(
-            f"instance {self.id}", [sys.executable, "-m", "sandbox.app"], env=environment, log=log, region=self._region
+            f"instance {self.id}", [sys.executable, "-m", "sandbox.app"], env=environment, log=log, region=self.region
         )
 
     def _accepts(self) -> bool:
@@ -130,4 +127,4 @@ class Machine:
         suspended = {each["ProcessName"] for each in self._state.auto_scaling_group.suspended_processes}
         if "AddToLoadBalancer" not in suspended:
             for arn in self.group_arns:
-                elbv2.register(self._region, arn, self.id, self.port)
+                elbv2.register(self.region, arn, self.id, self.port)

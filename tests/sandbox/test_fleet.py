@@ -8,6 +8,7 @@ Nobody else uses the fleet, so each test goes on from the version that the one b
 from __future__ import annotations
 
 import http.client
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -114,3 +115,28 @@ def test_a_build_that_does_not_serve_fails_its_refresh_and_the_group_keeps_its_v
     fleet.start(version, SkipMatching=True)
     fleet.await_refresh("Successful")
     assert fleet.in_service() == [version, version]
+
+
+def test_a_scheduled_action_runs_once_at_its_time(fleet: Fleet) -> None:
+    action = {**fleet.name, "ScheduledActionName": "more", "MinSize": 3, "MaxSize": 5}
+    with pytest.raises(ClientError, match="in the past"):
+        fleet.api.put_scheduled_update_group_action(**action, StartTime=datetime.now(UTC) - timedelta(minutes=1))
+    fleet.api.put_scheduled_update_group_action(**action, StartTime=datetime.now(UTC) + timedelta(seconds=2))
+    assert fleet.group()["DesiredCapacity"] == 2
+    wait_until(lambda: fleet.group()["DesiredCapacity"] == 3, "its time")
+    assert (fleet.group()["MinSize"], fleet.group()["MaxSize"]) == (3, 5)
+    assert fleet.api.describe_scheduled_actions(**fleet.name)["ScheduledUpdateGroupActions"] == []
+    fleet.api.update_auto_scaling_group(**fleet.name, MinSize=2, MaxSize=6, DesiredCapacity=2)
+
+
+def test_a_launch_beyond_the_quota_is_an_activity_that_failed(fleet: Fleet) -> None:
+    fleet.sandbox.fault("quota", service="ec2", value=4)
+    fleet.api.set_desired_capacity(**fleet.name, DesiredCapacity=6)
+
+    def failed() -> list[str]:
+        return [each["StatusMessage"] for each in fleet.api.describe_scaling_activities(**fleet.name)["Activities"]]
+
+    wait_until(failed, "a failed launch")
+    assert "VcpuLimitExceeded" in failed()[0]
+    fleet.api.set_desired_capacity(**fleet.name, DesiredCapacity=2)
+    fleet.sandbox.heal()
