@@ -16,7 +16,7 @@ options:
       - How much to have, as a number (V(6)) or as a change (V(+2), V(-1), V(+50%), V(-25%)); a part of one is a whole one.
       - A change counts from what there was before the emergency, as the target remembers it, so that the same task again
         changes nothing. It never takes away what scaling has added meanwhile, nor adds what it has taken.
-      - Needed unless O(restore), with which it counts for nothing.
+      - Counts for nothing with O(restore).
     type: str
   restore:
     description:

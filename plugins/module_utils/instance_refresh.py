@@ -38,7 +38,7 @@ class Group:
         self._aws, self.name = aws, name
 
     def describe(self):
-        """The DescribeAutoScalingGroups entry. Raises Refusal where there is none, or where it has no launch template."""
+        """The DescribeAutoScalingGroups entry. Raises Refusal where there is none."""
         found = self._aws.read("autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=[self.name])
         group = next(iter(found["AutoScalingGroups"]), None)
         if group is None:
@@ -47,12 +47,6 @@ class Group:
             raise Refusal(
                 f"there is no Auto Scaling group {self.name} in {self._aws.region} ({names}): check auto_scaling_group and "
                 f"the region of this host in the inventory"
-            )
-        if not group.get("LaunchTemplate"):
-            kind = "a mixed instances policy" if group.get("MixedInstancesPolicy") else "a launch configuration"
-            raise Refusal(
-                f"{self.name} uses {kind}, which this verb does not roll back: start an instance refresh with the "
-                f"configuration that was good (aws autoscaling start-instance-refresh)"
             )
         return group
 
@@ -93,9 +87,16 @@ class Group:
             more = {"NextToken": answer["NextToken"]}
 
     def observe(self):
-        """{group, refreshes, versions}"""
+        """{group, refreshes, versions}. Raises Refusal where it has no launch template."""
         found = together(group=self.describe, refreshes=self.refreshes)
-        return dict(found, versions=self.versions(found["group"]["LaunchTemplate"]))
+        group = found["group"]
+        if not group.get("LaunchTemplate"):
+            kind = "a mixed instances policy" if group.get("MixedInstancesPolicy") else "a launch configuration"
+            raise Refusal(
+                f"{self.name} uses {kind}, which this verb does not roll back: start an instance refresh with the "
+                f"configuration that was good (aws autoscaling start-instance-refresh)"
+            )
+        return dict(found, versions=self.versions(group["LaunchTemplate"]))
 
 
 def number(version, versions):
@@ -161,14 +162,30 @@ def _back(observed):
     return None if index is None else held[index]
 
 
+def staying(group):
+    """Pure: the instances that are not on their way out."""
+    return [each for each in group["Instances"] if not each["LifecycleState"].startswith(("Terminat", "Detach"))]
+
+
 def instance_versions(group):
     """Pure: {version number: how many instances} of the instances that are not on their way out."""
     counts = {}
-    for each in group["Instances"]:
-        if not each["LifecycleState"].startswith(("Terminat", "Detach")):
-            version = int((each.get("LaunchTemplate") or {}).get("Version") or 0)
-            counts[version] = counts.get(version, 0) + 1
+    for each in staying(group):
+        version = int((each.get("LaunchTemplate") or {}).get("Version") or 0)
+        counts[version] = counts.get(version, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def refuse_suspended(group, needed, so):
+    """Raises Refusal where one of the processes `needed` is suspended; `so` says what would not happen."""
+    name = group["AutoScalingGroupName"]
+    blocking = sorted({each["ProcessName"] for each in group.get("SuspendedProcesses", [])} & set(needed))
+    if blocking:
+        raise Refusal(
+            f"{', '.join(blocking)} of {name} {'is' if len(blocking) == 1 else 'are'} suspended, so {so}: "
+            f"find out why, then aws autoscaling resume-processes --auto-scaling-group-name {name} "
+            f"--scaling-processes {' '.join(blocking)}"
+        )
 
 
 def progress(refresh):

@@ -61,7 +61,7 @@ def check(name, more, rooms, accept):
     if more <= 0:
         return []
     short = [
-        f"{more} more {name} take {more * room.each:g} {room.what}, and {room.free:g} are left ({room.detail}): {room.mend}"
+        f"{more} more {name} take {more * room.each:g} {room.what}, and {max(room.free, 0):g} are left ({room.detail}): {room.mend}"
         for room in rooms
         if room.free is not None and not room.fits(more)
     ]

@@ -27,7 +27,8 @@ ARGUMENTS = dict(
     db_instance=dict(type="str"),
     connections_each=dict(type="int"),
 )
-CONDITIONS = dict(required_if=[("restore", False, ["capacity"])], required_by={"connections_each": "db_instance"})
+REQUIRED_BY = {"connections_each": "db_instance"}
+CONDITIONS = dict(required_if=[("restore", False, ["capacity"])], required_by=REQUIRED_BY)
 
 _ASKED = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+)(?P<percent>%?)")
 # In the characters that every kind of tag takes: letters, digits, space and + - = . _ : / @
@@ -179,3 +180,8 @@ def restored(name, present, kept):
         goal = replace(goal, count=present.count)
         notes.append(f"{name} has {present.count}, not the {kept.after.count} that it was given: that count stays")
     return goal, notes
+
+
+def back(count, scaled, params):
+    """The arguments that undo a verb with `params` that found `count`, and the line `scaled` (None for none)."""
+    return {"capacity": str(count)} if scaled or params["restore"] else {"restore": True}

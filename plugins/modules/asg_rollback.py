@@ -172,7 +172,7 @@ class AsgRollback(Verb):
         steps = _steps(observed, version)
         after, notes = {}, []
         if steps:
-            _refuse_suspended(group)
+            refreshes.refuse_suspended(group, refreshes.NEEDED, "no refresh would end")
             notes = _notes(group, version)
             instances = {str(version): group["DesiredCapacity"]}
             after = {"version": str(version), "instances": instances, "refresh": ENDS[steps[-1].arguments["way"]]}
@@ -312,18 +312,6 @@ def _steps(observed, version):
 
 def _of(refresh_id, way):
     return {"refresh_id": refresh_id, "way": way}
-
-
-def _refuse_suspended(group):
-    name = group["AutoScalingGroupName"]
-    blocking = sorted({each["ProcessName"] for each in group.get("SuspendedProcesses", [])} & set(refreshes.NEEDED))
-    if blocking:
-        processes = " ".join(blocking)
-        raise Refusal(
-            f"{', '.join(blocking)} of {name} {'is' if len(blocking) == 1 else 'are'} suspended, so no refresh would end: "
-            f"find out why, then aws autoscaling resume-processes --auto-scaling-group-name {name} "
-            f"--scaling-processes {processes}"
-        )
 
 
 def _notes(group, version):

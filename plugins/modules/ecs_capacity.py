@@ -135,7 +135,8 @@ steps:
     - {do: update, what: set the desired count of regami-service to 3, before: 2, after: 3}
     - {do: settle, what: wait until regami-service serves with 3 tasks, before: null, after: null}
 undo:
-  description: The same verb, restoring; sre.runbooks.ecs_scale where the service was scaled for a while before. Empty where nothing was changed.
+  description:
+    - The same verb, restoring, or with the former count where that was one for a while, too. Empty where nothing was changed.
   returned: unless refused
   type: list
   elements: dict
@@ -348,14 +349,10 @@ class EcsCapacity(Verb):
         )
 
     def undo(self, before, done):
-        arguments = dict(self.names, region=self.aws.region)
-        if before["scaled"] is None:
-            return [{"verb": "sre.runbooks.ecs_capacity", "arguments": dict(arguments, restore=True)}]
-        arguments["desired_count"] = before["desired"]
-        if before["floor"] is not None:
-            bounds = {key: before[key] for key in ("floor", "ceiling")}
-            arguments["scaling"] = dict(bounds, suspended=self.suspended)
-        return [{"verb": "sre.runbooks.ecs_scale", "arguments": arguments}]
+        arguments = dict(
+            self.names, region=self.aws.region, **temporary.back(before["desired"], before["scaled"], self.params)
+        )
+        return [{"verb": "sre.runbooks.ecs_capacity", "arguments": arguments}]
 
     def view(self, observed):
         service, size, kept = observed["service"], _size(observed), _kept(observed["service"])

@@ -125,7 +125,7 @@ def test_restoring_brings_all_of_it_back_and_once_is_enough(scale):
     result = scale(region)
     assert not result["failed"] and where(region) == (2, 2, 10) and region.service_tags == {}
     assert did(region) == ["register_scalable_target", "delete_scheduled_action", "update_service", "untag_resource"]
-    assert result["undo"][0]["arguments"]["desired_count"] == 5
+    assert result["undo"][0]["arguments"]["capacity"] == "5"
     region.changes.clear()
     again = scale(region)
     assert (region.changes, again["changed"]) == ([], False)
