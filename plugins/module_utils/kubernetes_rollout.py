@@ -13,7 +13,10 @@ import json
 
 from . import kubernetes_history as history
 from . import kubernetes_workload as workloads
+from . import room
+from . import temporary_capacity as temporary
 from .errors import Refusal, Stop
+from .temporary_capacity import Size
 from .verb import Plan, Step
 
 # How many pods a workload had before it was scaled to 0, so that a run that is killed there finds it again.
@@ -199,10 +202,14 @@ def _scale(observed, wanted, kind):
     At 0 the autoscaler is off; it takes over again at the first pod.
     https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#implicit-maintenance-mode-deactivation
     """
+    if wanted["capacity"] or wanted["restore"]:
+        return _for_a_while(observed, wanted, kind)
     workload, scaler, count = observed["workload"], observed["autoscaler"], wanted["replicas"]
     name, present = workload["metadata"]["name"], workload["spec"].get("replicas", 1)
     if not kind.counts:
         raise Refusal(f"{name} is a {kind.name}, which has no count to scale: its nodes are its count")
+    if count is None:
+        raise Refusal(f"how many pods {name} is to have is missing: give replicas, or capacity for a while")
     if count < 0 or (count == 0 and wanted["at_least"]):
         raise Refusal(f"replicas is {count}: give 0 to scale to nothing (at_least=true never lowers a count), or more")
     _refuse_paused(workload, kind, "followed while it scales")
@@ -231,6 +238,45 @@ def _scale(observed, wanted, kind):
         steps.append(_settle(workload, f"serves with {final} pods"))
     after = dict(_settled(workload), replicas=final, available=final) if steps else {}
     return Plan(tuple(steps), after, tuple(notes), _returned(observed))
+
+
+def _for_a_while(observed, wanted, kind):
+    """Another capacity, or the one before, as the workload remembers it; scaled to as any other count is."""
+    workload, scaler = observed["workload"], observed["autoscaler"]
+    name, kept = workload["metadata"]["name"], remembered(workload)
+    bounds = (scaler["floor"], scaler["ceiling"]) if isinstance(scaler, dict) else ()
+    present, line = Size(workload["spec"].get("replicas", 1), *bounds), None
+    if wanted["restore"]:
+        if kept is None:
+            note = f"{name} was not given any capacity for a while: there is nothing to give back"
+            return Plan(notes=(note,), returned=_returned(observed))
+        goal, notes = temporary.restored(name, present, kept)
+    else:
+        goal, line, notes = temporary.changed(name, present, kept, wanted["capacity"], None, observed["now"])
+        more = goal.count - present.count
+        notes += room.check(f"pods of {name}", more, observed["rooms"], wanted["accept_shortage"])
+        notes.append(temporary.lasting(name, present, line, None, "the same task with restore=true"))
+    # At 0 the autoscaler is off by that alone, and takes no bounds of 0.
+    limits = dict(zip(("floor", "ceiling"), goal.bounds, strict=True)) if goal.bounds and goal.count else None
+    made = _scale(
+        observed,
+        dict(wanted, capacity=None, restore=False, replicas=goal.count, at_least=False, bounds=limits),
+        kind,
+    )
+    steps = made.steps
+    if line is not None and line != kept:
+        what = f"write down on {name} what it had"
+        values = {temporary.MARK: line.text()}
+        steps = (Step("annotate", what, kept and kept.text(), line.text(), {"values": values}), *steps)
+    if line is None:
+        what = f"forget what {name} had before"
+        steps = (*steps, Step("annotate", what, kept.text(), None, {"values": {temporary.MARK: None}}))
+    return Plan(steps, made.after, (*notes, *made.notes), made.returned)
+
+
+def remembered(workload):
+    """The Kept of a capacity that the workload was given for a while, or None."""
+    return temporary.parse((workload["metadata"].get("annotations") or {}).get(temporary.MARK))
 
 
 def _fitting(bounds, count, at_least):
@@ -401,7 +447,11 @@ def bounds_patch(present, goal):
 
 
 def forget_patch(workload):
-    return _patch(workload, *_annotate(workload["metadata"], "/metadata", {COUNT: None}))
+    return annotate_patch(workload, {COUNT: None})
+
+
+def annotate_patch(workload, values):
+    return _patch(workload, *_annotate(workload["metadata"], "/metadata", values))
 
 
 def _patch(workload, *operations):

@@ -45,7 +45,8 @@ options:
       - V(recreate) scales to 0, waits until no pod is left, and scales back to the count it found. The count is kept in
         an annotation meanwhile, so a run that is killed there goes on.
       - V(scale) sets the number of pods to O(replicas), together with the bounds of a HorizontalPodAutoscaler that would
-        move it back. At V(0) the autoscaler is off, and its bounds stay.
+        move it back. At V(0) the autoscaler is off, and its bounds stay. With O(capacity) that is for a while, and what there
+        was before is kept in the annotation C(sre.runbooks/scaled), to which O(restore) goes back; nothing does so by itself.
     type: str
     choices: [undo, restart, status, pause, resume, recreate, scale]
     required: true
@@ -91,6 +92,8 @@ options:
     default: null
     aliases: [verify_ssl]
 extends_documentation_fragment:
+  - sre.runbooks.temporary_capacity
+  - sre.runbooks.database_login
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - kubernetes.core.k8s_auth_options
@@ -103,7 +106,7 @@ requirements:
 author:
   - sre.runbooks contributors (@sre-runbooks)
 notes:
-  - The options of AWS are those of the lease; without O(lease) no AWS credentials are needed.
+  - The options of AWS are those of the lease and of O(db_instance); without these no AWS credentials are needed.
   - It needs the verbs get and patch on the workload and list on pods and on replicasets, controllerrevisions or
     replicationcontrollers; get on pods/log for log lines; delete on pods for a StatefulSet that is blocked; patch on
     horizontalpodautoscalers to scale beyond the bounds of one. Events and horizontalpodautoscalers are read where that is
@@ -145,6 +148,20 @@ EXAMPLES = r"""
     action: scale
     replicas: 6
     at_least: true
+
+- name: Half as many pods again, until they are given back
+  sre.runbooks.k8s_rollout:
+    namespace: alchemorsel
+    name: alchemorsel-api
+    action: scale
+    capacity: +50%
+
+- name: What the workload had before
+  sre.runbooks.k8s_rollout:
+    namespace: alchemorsel
+    name: alchemorsel-api
+    action: scale
+    restore: true
 """
 
 RETURN = r"""
@@ -213,11 +230,18 @@ from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_api
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_history as history
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_rollout as rollout
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_workload as workloads
+from ansible_collections.sre.runbooks.plugins.module_utils import room
+from ansible_collections.sre.runbooks.plugins.module_utils import temporary_capacity as temporary
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtaken, Stop, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_api import objects
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import snippet
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
+    LOGIN_ARGUMENTS,
+    PASSWORD_SOURCES,
+    Login,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 # Seconds that a rollout usually takes, and how long pods that cannot be created (a quota) may go on being refused: a
@@ -226,10 +250,12 @@ USUAL = 60
 REFUSED_PODS = 5
 LOG_LINES = 3
 
-# AWS is asked for the lease only.
-SERVICES = ()
+# AWS is asked for the lease, and for the database where one is named.
+SERVICES = ("rds", "secretsmanager")
 ARGUMENTS = dict(
     api.AUTH_ARGUMENTS,
+    **temporary.ARGUMENTS,
+    **LOGIN_ARGUMENTS,
     name=dict(type="str", required=True),
     namespace=dict(type="str", required=True),
     kind=dict(type="str", choices=["Deployment", "StatefulSet", "DaemonSet", "DeploymentConfig"], default="Deployment"),
@@ -259,6 +285,7 @@ class K8sRollout(Verb):
         # The template that was found, and those that this run has sent; any other one is somebody else's.
         self.templates, self.version = [], None
         self.workload, self.failed_before = None, None
+        self.remembered = None  # what the workload said at first of a capacity for a while
 
     @staticmethod
     def connection(module):
@@ -270,17 +297,21 @@ class K8sRollout(Verb):
         workload = seen["workload"]
         template = workload["spec"]["template"]
         if not self.templates:
+            self.remembered = rollout.remembered(workload)
             self.templates, self.version = [template], workload["status"].get("latestVersion")
         sent = any(history.same(template, each) for each in self.templates[1:])
         known = sent or history.same(template, self.templates[0])
         return dict(
             seen,
-            **together(autoscaler=self._autoscaler, failed=lambda: self._failed(seen)),
+            **together(
+                autoscaler=self._autoscaler, failed=lambda: self._failed(seen), rooms=lambda: self._rooms(workload)
+            ),
             sent=sent,
             overtaken_by=None if known else ", ".join(history.images(template)),
             stamp=self.stamp,
             version=self.version,
             reconcilers=workloads.reconcilers(workload),
+            now=time.time(),
         )
 
     def look(self):
@@ -297,6 +328,14 @@ class K8sRollout(Verb):
 
     def _autoscalers(self, name=None):
         return objects(self.namespace, "horizontalpodautoscalers", name, api="/apis/autoscaling/v2")
+
+    def _rooms(self, workload):
+        """What more pods take some of. A quota of the namespace is the cluster's to say, which it does at once."""
+        if not self.params["capacity"] or not self.params["connections_each"]:
+            return []
+        database, each = self.params["db_instance"], self.params["connections_each"]
+        login = Login(self.params, self.aws)
+        return [room.connections(self.aws, database, login, each, workloads.wanted(workload))]
 
     def _failed(self, seen):
         """{name of a revision: why} of those that fail now, or that never took over."""
@@ -355,6 +394,9 @@ class K8sRollout(Verb):
 
     def forget(self):
         self._patch(rollout.forget_patch(self.workload))
+
+    def annotate(self, values):
+        self._patch(rollout.annotate_patch(self.workload, values))
 
     def drain(self):
         def done(seen):
@@ -447,6 +489,9 @@ class K8sRollout(Verb):
     def undo(self, before, done):
         where = {key: self.params[key] for key in ("context", "host", "namespace", "kind", "name") if self.params[key]}
         if self.params["action"] == "scale":
+            if self.params["capacity"] or self.params["restore"]:
+                back = temporary.back(before["replicas"], self.remembered, self.params)
+                return [{"verb": "sre.runbooks.k8s_rollout", "arguments": dict(where, action="scale", **back)}]
             back = dict(where, action="scale", replicas=before["replicas"])
             bounds = [step["before"] for step in done if step["do"] == "bound"]
             if bounds:
@@ -475,7 +520,9 @@ def _unready(seen):
 
 
 def main():
-    module = verb_module(ARGUMENTS, required_if=[("action", "scale", ("replicas",))])
+    module = verb_module(
+        ARGUMENTS, mutually_exclusive=[PASSWORD_SOURCES, ("replicas", "capacity")], required_by=temporary.REQUIRED_BY
+    )
     if not api.HAS_KUBERNETES:
         module.fail_json(msg=missing_required_lib("kubernetes"))
     run(module, K8sRollout)

@@ -11,6 +11,9 @@ import json
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_history as history
+from ansible_collections.sre.runbooks.plugins.module_utils import room
+from ansible_collections.sre.runbooks.plugins.module_utils import temporary_capacity as temporary
+from ansible_collections.sre.runbooks.plugins.module_utils.room import Room
 from ansible_collections.sre.runbooks.plugins.modules import k8s_rollout
 from ansible_collections.sre.runbooks.tests.unit import kubernetes_cluster
 from ansible_collections.sre.runbooks.tests.unit.kubernetes_cluster import BAD, V1, V2, Namespace, story
@@ -759,3 +762,66 @@ def test_v1_is_there_to_go_to(rollout):
     namespace = bad(on_change=as_recorded("undone"))
     assert rollout(namespace, check=True, to_revision=1)["steps"][0]["after"] == "revision 1 (shop/web:v1)"
     assert V1 in [each["metadata"]["name"] for each in namespace.revisions]
+
+
+def two_pods():
+    """web v2 with two pods, scaled within 2 to 6."""
+    namespace = Namespace("v2")
+    namespace.on_change, namespace.autoscalers = scaled, story("autoscalers")
+    namespace.workload["spec"]["replicas"] = 2
+    scaled(namespace)
+    return namespace
+
+
+def for_a_while(rollout, namespace, **given):
+    return rollout(namespace, "scale", **given)
+
+
+def test_a_share_more_is_kept_on_the_workload_and_given_back(rollout):
+    namespace = two_pods()
+    result = for_a_while(rollout, namespace, capacity="+50%")
+    assert not result["failed"]
+    assert [path.rpartition("/")[0].rpartition("/")[2] for _method, path, _body in namespace.changes] == [
+        "deployments",
+        "horizontalpodautoscalers",
+        "deployments",
+    ]
+    assert namespace.workload["metadata"]["annotations"][temporary.MARK] == "2 in 2-6 to 3 in 3-6"
+    assert (namespace.workload["spec"]["replicas"], bounds(namespace)) == (3, (3, 6))
+    assert result["undo"][0]["arguments"]["restore"] is True
+    namespace.changes.clear()
+    again = for_a_while(rollout, namespace, capacity="+50%")
+    assert (namespace.changes, again["changed"]) == ([], False)
+    assert not for_a_while(rollout, namespace, restore=True)["failed"]
+    assert (namespace.workload["spec"]["replicas"], bounds(namespace)) == (2, (2, 6))
+    assert temporary.MARK not in namespace.workload["metadata"]["annotations"]
+    namespace.changes.clear()
+    nothing = for_a_while(rollout, namespace, restore=True)
+    assert namespace.changes == [] and "there is nothing to give back" in nothing["notes"][0]
+
+
+@pytest.mark.parametrize("fault", ["lost", "dropped"])
+def test_what_a_workload_had_is_kept_once_however_answers_are_lost(rollout, fault):
+    namespace = two_pods()
+    namespace.faults = [fault, None, fault]
+    assert not for_a_while(rollout, namespace, capacity="+50%")["failed"]
+    assert namespace.workload["metadata"]["annotations"][temporary.MARK] == "2 in 2-6 to 3 in 3-6"
+    assert (namespace.workload["spec"]["replicas"], bounds(namespace)) == (3, (3, 6))
+
+
+def test_none_at_all_leaves_the_bounds_of_the_autoscaler(rollout):
+    result = for_a_while(rollout, two_pods(), capacity="0", check=True)
+    assert [step["do"] for step in result["steps"]] == ["annotate", "fill", "drain"]
+
+
+def test_connections_of_the_database_are_asked_for_pods_too(rollout, monkeypatch):
+    monkeypatch.setattr(
+        room, "connections", lambda *_given: Room("connections of db", 5, 4, "91 of 95 are in use", "end some")
+    )
+    namespace = two_pods()
+    refused = for_a_while(rollout, namespace, capacity="+50%", db_instance="db", connections_each=5)
+    assert "1 more pods of web take 5 connections of db, and 4 are left" in refused["msg"] and namespace.changes == []
+
+
+def test_a_count_is_needed(rollout):
+    assert "give replicas, or capacity for a while" in for_a_while(rollout, two_pods())["msg"]
