@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import datetime
+from unittest import mock
 
-from ansible_collections.sre.runbooks.plugins.module_utils import triage
+import pytest
+
+from ansible_collections.sre.runbooks.plugins.module_utils import smoke, triage
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
-from ansible_collections.sre.runbooks.plugins.modules.triage_assess import TriageAssess
+from ansible_collections.sre.runbooks.plugins.module_utils.web import Seen
+from ansible_collections.sre.runbooks.plugins.modules.triage_assess import TriageAssess, _whole
 
 NOW = 1763719200
 LEVELS = ["P0", "P1", "P2"]
@@ -92,3 +96,12 @@ def test_alarms_and_abnormal_metrics_are_told_and_make_no_severity_by_themselves
 
 def test_the_plan_ends_with_the_command_line_alone():
     assert plan().notes[-1] == "next: ansible-playbook playbooks/recovery_validation.yml -e env=prod"
+
+
+@pytest.mark.parametrize(("status", "lost"), [(200, 0), (404, 1), (503, 0), (None, 0)])
+def test_a_service_that_fails_says_nothing_of_its_data(status, lost):
+    verb = TriageAssess.__new__(TriageAssess)
+    verb.params = {"dns_servers": []}
+    check = _whole({"name": "the first order", "url": "https://a.example/v1/orders/1"})
+    with mock.patch.object(smoke, "request", return_value=Seen(status, "{}")):
+        assert len(verb._lost([check])) == lost
