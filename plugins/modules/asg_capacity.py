@@ -132,11 +132,13 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ste
 USUAL = 180
 # On-Demand instances of the Standard families, counted in vCPUs.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-on-demand-instances.html#ec2-on-demand-instances-limits
-STANDARD, STANDARD_QUOTA = re.compile(r"[acdhimrtz]\d"), "L-1216C47A"
+STANDARD = re.compile(r"[acdhimrtz]\d")
+STANDARD_QUOTA = "L-1216C47A"
 # The scheduled action that gives bounds back.
 GIVE_BACK = "sre.runbooks-give-back"
 # Suspended, these keep more instances, or fewer, from coming to serve.
-UP, DOWN = ("Launch", "AddToLoadBalancer"), ("Terminate",)
+UP = ("Launch", "AddToLoadBalancer")
+DOWN = ("Terminate",)
 # So many launches that failed, or instances that went again, mean that the next ones do so too.
 FAILED_TOO_OFTEN = 3
 # What no further launch will overcome.
