@@ -15,6 +15,7 @@ models the incident callback loads before ansible forks.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 from . import waiting
 from .aws import Aws, explain
-from .errors import LostAnswer, Overtaken, Stop, TakenBack, WaitTimeout
+from .errors import LeaseLost, LostAnswer, Overtaken, Stop, TakenBack, WaitTimeout
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
@@ -91,6 +92,7 @@ class Verb:
         self.notes = []  # what a person must know and only the doing has shown
         lease = self.params.get("lease")
         self._lease = Lease(self.aws, **lease) if lease else None
+        self._run = os.getppid()
 
     @staticmethod
     def connection(module):
@@ -133,7 +135,13 @@ class Verb:
         return observed
 
     def keep_lease(self, always=False):
-        """Called in each wait, and (`always`) before each change: raises LeaseLost when another run took over."""
+        """Called in each wait, and (`always`) before each change: raises LeaseLost when another run took over.
+
+        So it does when the run that began this was killed: ansible gives each task a session of its own, which outlives it,
+        and nobody would hear what this changes.
+        """
+        if os.getppid() != self._run:
+            raise LeaseLost("the run that began this was killed, so nothing more is changed")
         if self._lease is not None:
             self._lease.renew(always=always)
 

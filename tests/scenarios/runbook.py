@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sandbox.client import Sandbox
 
@@ -124,15 +126,23 @@ class Running:
             time.sleep(0.003)
 
     def kill(self) -> Result:
-        """kill -9, every process of it at once, as the out-of-memory killer or a closed laptop does."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """kill -9, every process of it at once, as a machine that loses its power does."""
+        self._end()
         return self.wait()
+
+    def _end(self) -> None:
+        """Ansible gives the process of each task a session of its own; nobody forks while the tree is taken down."""
+        run = psutil.Process(self.process.pid)
+        run.suspend()
+        for each in [*run.children(recursive=True), run]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
 
     def wait(self) -> Result:
         try:
             output, _ = self.process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self._end()
             output, _ = self.process.communicate()
             raise AssertionError(f"still running after {DEADLINE} s:\n{output}") from None
         seconds = time.monotonic() - self.started

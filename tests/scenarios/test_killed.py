@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from killing import Point, answered, killed_at, planned, said
 from runbook import Result, Running
@@ -82,4 +85,16 @@ def test_killed_again_and_again(switchover: Switchover, world: World) -> None:
     world.start_users()
     for point in AGAIN_AND_AGAIN:
         killed = killed_at(world, point)
+    assert_ends_well(world, switchover, killed)
+
+
+def test_the_task_that_outlives_its_run_changes_nothing_more(switchover: Switchover, world: World) -> None:
+    """The out-of-memory killer takes one process; ansible's workers are in sessions of their own."""
+    world.start_users()
+    run = world.runbook.start()
+    run.until(lambda run: said("is promoted: modifying")(run, world))
+    os.kill(run.process.pid, signal.SIGKILL)
+    # Returns when the last of its processes has closed its output.
+    killed = run.wait()
+    assert killed.mutations[-1] == f"rds:PromoteReadReplica {WEST}"
     assert_ends_well(world, switchover, killed)

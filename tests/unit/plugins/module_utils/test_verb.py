@@ -145,6 +145,14 @@ def test_failure_half_way_says_what_was_done_and_how_to_go_on(run, error):
     assert result["undo"]
 
 
+def test_nothing_is_changed_any_more_once_the_run_was_killed(run, monkeypatch):
+    parents = iter([100, 100, 1])
+    monkeypatch.setattr(engine.os, "getppid", lambda: next(parents))
+    result = run()
+    assert result["failed"] and "the run that began this was killed" in result["msg"]
+    assert Counter.value == 1
+
+
 def test_a_step_that_looks_again_plans_anew(run):
     class Waiting(Counter):
         looked = False
