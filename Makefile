@@ -75,8 +75,8 @@ molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbo
 
 # Each worker has a sandbox of its own and begins with its half of the files, so that few of them are set up twice.
 .PHONY: pytest
-pytest: $(READY) ## Run the tests of the sandbox and the scenarios, two at a time
-	pytest -n 2 --dist worksteal tests/sandbox tests/scenarios
+pytest: $(READY) ## Run the tests of the sandbox, of databases and of whole runs, two at a time
+	pytest -n 2 --dist worksteal tests/sandbox tests/databases tests/scenarios
 
 # The tests use the kubectl on PATH, else this one, else they skip what needs it. Downloading needs no root.
 .PHONY: kubectl

@@ -162,7 +162,8 @@ def test_running_out_of_time_says_what_goes_on_and_how_to_find_it() -> None:
 
     with pytest.raises(WaitTimeout) as error:
         ssm.RunCommand(account, "test").run("df", ssm.Selection(tuple(ids)), ids, impatient, "df", ssm.Limits())
-    (command_id,) = account.commands
+    assert len(account.commands) == 1
+    command_id = next(iter(account.commands))
     assert str(error.value).startswith("df: still 0 of 1 instances after 5 s")
     assert f"command {command_id}: the same command here goes on from there" in str(error.value)
 

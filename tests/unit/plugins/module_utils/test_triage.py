@@ -41,8 +41,9 @@ def measured(name, values, of="regami-alb", unit="", abnormal=False):
     }
 
 
-def judge(rules=MANGU, levels=LEVELS, **seen):
-    return triage.judge(triage.rules(rules, levels), levels, Seen(now=NOW, **seen))
+def judge(rules=None, levels=None, **seen):
+    levels = levels or LEVELS
+    return triage.judge(triage.rules(rules or MANGU, levels), levels, Seen(now=NOW, **seen))
 
 
 def severity(*metrics, **counts):
