@@ -9,7 +9,6 @@ https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle
 from __future__ import annotations
 
 import base64
-import itertools
 import re
 import signal
 import socket
@@ -18,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import builds, elbv2
+from ..addresses import Addresses
 
 if TYPE_CHECKING:
     from ..processes import Process
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 START_SECONDS = 20.0  # until the application must accept connections
 STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
 
-_addresses = itertools.count()
+_addresses = Addresses(32)
 
 
 def settings_of(user_data: str) -> dict[str, str]:
@@ -43,7 +43,7 @@ class Machine:
         self.instance_type, self.region = state.instance.instance_type, state.auto_scaling_group.region
         self.settings = settings_of(user_data)
         # As in a VPC, each instance has an address of its own and all listen on the same port.
-        self.address, self.port = f"127.0.4.{10 + next(_addresses) % 240}", elbv2.APP_PORT
+        self.address, self.port = _addresses.free([elbv2.APP_PORT]), elbv2.APP_PORT
         self.group_arns = list(state.auto_scaling_group.target_group_arns)
         self.born = time.monotonic()
         self.in_service_since: float | None = None

@@ -8,13 +8,11 @@ Each pod has a loopback address of its own, so that it listens on the very ports
 
 from __future__ import annotations
 
-import itertools
-import random
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..addresses import Addresses
 from . import events
 from .containers import Container
 from .errors import ApiError
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.05
 DEFAULT_PORT = 8080
 
-# 127.64.0.0/10; where in it is left to chance, since another sandbox may run beside.
-_addresses = itertools.count(random.randrange(1 << 21))
+_addresses = Addresses(64)
 
 
 class Kubelet:
@@ -65,7 +62,7 @@ class PodWorker:
         self.world, self.store = kubelet.world, kubelet.store
         self.uid = pod["metadata"]["uid"]
         self.node = pod["spec"]["nodeName"]
-        self.address = _free_address([each["containerPort"] for each in _ports(pod)])
+        self.address = _addresses.free([each["containerPort"] for each in _ports(pod)])
         self.folder: Path = self.world.home / "pods" / self.uid
         self.longest_probe_period = self.world.settings.probe_seconds
         self.containers = [Container(self, spec) for spec in pod["spec"]["containers"]]
@@ -201,23 +198,3 @@ def set_condition(status: dict, kind: str, true: bool, **more: str) -> None:
 
 def _ports(pod: dict) -> list[dict]:
     return [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
-
-
-def _free_address(ports: list[int]) -> str:
-    while True:
-        number = next(_addresses)
-        address = f"127.{64 + (number >> 16) % 63}.{(number >> 8) % 256}.{number % 254 + 1}"
-        if all(_is_free(address, port) for port in ports):
-            return address
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except PermissionError:
-            return True  # a port below 1024: the process will say so itself
-        except OSError:
-            return False
-    return True
