@@ -71,7 +71,7 @@ docs: $(READY) ## Check that the documentation of every plugin and role renders
 
 .PHONY: molecule
 molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbox of its own
-	MOLECULE_COMMAND_BORDERS=false molecule test --all
+	MOLECULE_COMMAND_BORDERS=false molecule test --all --workers 2
 
 # Each worker has a sandbox of its own and begins with its half of the files, so that few of them are set up twice.
 .PHONY: pytest
