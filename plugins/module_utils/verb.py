@@ -92,7 +92,7 @@ class Verb:
         self.notes = []  # what a person must know and only the doing has shown
         lease = self.params.get("lease")
         self._lease = Lease(self.aws, **lease) if lease else None
-        self._run = os.getppid()
+        self._parent = os.getppid()
 
     @staticmethod
     def connection(module):
@@ -140,7 +140,7 @@ class Verb:
         So it does when the run that began this was killed: ansible gives each task a session of its own, which outlives it,
         and nobody would hear what this changes.
         """
-        if os.getppid() != self._run:
+        if os.getppid() != self._parent:
             raise LeaseLost("the run that began this was killed, so nothing more is changed")
         if self._lease is not None:
             self._lease.renew(always=always)
