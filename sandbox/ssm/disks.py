@@ -102,7 +102,8 @@ def _stop_agent(machine: Machine) -> None:
     while machine.run("true", 10)[1] != NO_ROOM:
         if time.monotonic() > deadline:
             raise ValueError(f"{machine.id} keeps some room")
-        time.sleep(0.05)
+        # What the look itself has freed must be taken again before the next one.
+        time.sleep(0.5)
 
 
 def _empty(world: World) -> None:

@@ -99,17 +99,15 @@ def test_rules_match_action_and_region(healed):
 
 
 def test_latency_does_not_hold_up_other_calls(healed):
-    healed.fault("api", service="ecs", action="*", kind="latency", seconds=1)
+    healed.fault("api", service="ecs", action="*", kind="latency", seconds=4)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         slow = pool.submit(read, healed, "ecs")
-        time.sleep(0.3)  # the client is being built meanwhile
-        started = time.monotonic()
         for _ in range(5):
             read(healed, "sts")
-        assert not slow.done() or time.monotonic() - started < 1
+        assert not slow.done()
         slow.result()
     entry = next(call for call in reversed(healed.calls()) if call["service"] == "ecs")
-    assert entry["fault"] == "latency" and entry["seconds"] >= 1
+    assert entry["fault"] == "latency" and entry["seconds"] >= 4
 
 
 def _put(sandbox, name, config=ONCE):
@@ -182,7 +180,7 @@ def test_a_cut_region_takes_its_database_along(healed):
             host=endpoint["Address"], port=endpoint["Port"], user="nobody", dbname="regami", connect_timeout=2
         )
     healed.heal("region-cut")
-    connect(healed, *PRIMARY, seconds=5)
+    connect(healed, *PRIMARY, seconds=20)
 
 
 def test_the_wrong_account(healed):
