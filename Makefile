@@ -9,6 +9,8 @@ BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
 # Every tool finds its siblings (molecule calls ansible-playbook by name), and never one from outside.
 export PATH := $(BIN):$(PATH)
+# The tests start some thousands of processes; one that compiles all that it imports takes twice as long.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## Show this list
