@@ -129,6 +129,12 @@ def wanted_size(seen, volume, wanted):
     return max(volume["Size"] + 1, math.ceil(volume["Size"] * total / seen["total"]))
 
 
+def may_have_grown(modification, seen):
+    """Pure: is the volume larger for so short a time that the script may have looked before?"""
+    is_new = modification is not None and modification["ModificationState"] == "optimizing"
+    return is_new and seen is not None and not has_room_left(seen)
+
+
 def plan(observed, wanted):
     """Pure: the steps that are left.
 

@@ -180,10 +180,13 @@ class EbsVolumeGrow(Verb):
             if "Ebs" in each
         }
         self.volume_id = self._volume_of(instance, seen, attached)
+        modification = self._modification()
+        if volume_growth.may_have_grown(modification, seen):
+            seen, trouble = self._look()
         self.seen = {
             "instance_id": self.id,
             "volume": self.aws.read("ec2", "describe_volumes", VolumeIds=[self.volume_id])["Volumes"][0],
-            "modification": self._modification(),
+            "modification": modification,
             "seen": seen,
             "trouble": trouble,
             "grown": self.grown,

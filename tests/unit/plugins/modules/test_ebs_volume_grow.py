@@ -15,6 +15,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.volume_growth import 
     GIB,
     free_percent,
     look,
+    may_have_grown,
     plan,
     script,
     volume_of,
@@ -90,6 +91,14 @@ def test_what_the_disk_has_is_used_before_a_volume_grows(left):
     assert steps(observed(20, modified(1), left), size=20) == [("grow", 20)]
     # Once is enough: what is still called room then is the file system's own.
     assert steps(observed(20, modified(7), left, grown=True), size=20) == []
+
+
+def test_a_volume_that_grew_since_the_script_looked():
+    assert may_have_grown(modified(0, "optimizing", 11), seen(8))
+    assert not may_have_grown(modified(0, "optimizing", 11), seen(8, disk_bytes=11 * GIB, rest="yes"))
+    assert not may_have_grown(modified(0, "modifying", 11), seen(8))
+    assert not may_have_grown(modified(9), seen(8))
+    assert not may_have_grown(None, seen(8)) and not may_have_grown(modified(0, "optimizing", 11), None)
 
 
 def test_a_modification_that_goes_on_is_waited_for():
