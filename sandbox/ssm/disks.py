@@ -69,7 +69,7 @@ for attempt in $(seq 200); do [ "$(df --output=avail / | tail -1)" -lt 64 ] && b
 }
 # Not even the agent has room: the blocks that are kept for it are gone too, those of the script that took them included.
 NO_RESERVE = "(while :; do cat /dev/zero >>/var/lib/amazon/filler; sleep 0.3; done) >/dev/null 2>&1 &"
-PATIENCE = 15.0
+PATIENCE = 45.0
 
 
 def _nodes(world: World) -> Nodes:
@@ -98,8 +98,8 @@ def _fill(world: World, what: str, instance: str | None = None, reserve: str = "
 
 def _stop_agent(machine: Machine) -> None:
     deadline = time.monotonic() + PATIENCE
-    machine.run(NO_RESERVE, 10)
-    while machine.run("true", 10)[1] != NO_ROOM:
+    # Begun again each time, since a busy machine may not come to start it; one more does no harm.
+    while machine.run(NO_RESERVE, 10)[1] != NO_ROOM:
         if time.monotonic() > deadline:
             raise ValueError(f"{machine.id} keeps some room")
         # What the look itself has freed must be taken again before the next one.

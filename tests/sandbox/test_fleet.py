@@ -82,7 +82,10 @@ def test_a_refresh_brings_another_version_and_there_is_one_at_a_time(fleet: Flee
     ended = fleet.await_refresh("Successful")
     assert (ended["InstanceRefreshId"], ended["PercentageComplete"]) == (started, 100)
     assert (fleet.version(), fleet.in_service()) == (goal, [goal, goal])
-    assert not before & {each["InstanceId"] for each in fleet.group()["Instances"]}
+    # The last ones may still be terminating.
+    wait_until(
+        lambda: not before & {each["InstanceId"] for each in fleet.group()["Instances"]}, "the old instances are gone"
+    )
     assert fleet.served_version() == f"v{goal}"
     # What has the right version stays, where that is wanted.
     kept = {each["InstanceId"] for each in fleet.group()["Instances"]}
