@@ -41,7 +41,8 @@ def test_standby_never_turns_healthy(world: World, switchover) -> None:
     world.sandbox.heal()
     again = world.runbook.run()
     assert again.returncode == 0, again.output
-    assert world.snapshot() == switchover.state
+    # Without a grace period ECS replaces a task at each probe that a busy machine answers late.
+    wait_until(lambda: world.snapshot() == switchover.state, "the end of a run that nothing interrupted")
 
 
 def test_promoted_by_hand(world: World, switchover) -> None:
