@@ -43,7 +43,9 @@ class Contest:
             in capitals, and in facts.json. Raises NotRecovered where the sandbox does not come into that state.
         is_over: whether users are served again as they should be; asked after each run until it is true.
         limits: {name of a contestant: the most that ours may take of its wall time}.
-        start: a contestant that only starts what ours starts too; `limits` do not count what it takes.
+        start: a contestant that only starts what ours starts too; the others are given this time as well.
+        unavoidable: seconds of the run that just ended which are the same for everybody, since AWS itself takes them;
+            `limits` do not count them.
         figures: more figures made of {name of a contestant: median seconds}; all names given took part.
     """
 
@@ -53,6 +55,7 @@ class Contest:
     is_over: Callable[[Sandbox], bool] = unjudged
     limits: dict[str, float] = field(default_factory=dict)
     start: Contestant | None = None
+    unavoidable: Callable[[Sandbox], float] = lambda _sandbox: 0.0
     figures: Callable[[dict[str, float]], dict[str, float]] = lambda _seconds: {}
 
     @property

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -15,18 +16,24 @@ from .race import Run
 
 def summary(contest: Contest, runs: list[Run]) -> dict:
     """Medians in seconds, how ours compares to what was promised, and the contest's own figures."""
-    seconds = {
-        each.name: round(median(run.seconds for run in runs if run.contestant == each.name), 3)
-        for each in contest.contestants
-        if any(run.contestant == each.name for run in runs)
-    }
-    ours, limits = seconds.get(contest.ours.name), []
-    start = seconds.get(contest.start.name) if contest.start else 0.0
+    seconds = _medians(contest, runs, lambda run: run.seconds)
+    counted = _medians(contest, runs, lambda run: run.seconds - run.unavoidable_seconds)
+    ours, limits = counted.get(contest.ours.name), []
+    start = counted.get(contest.start.name) if contest.start else 0.0
     for other, limit in contest.limits.items():
-        if ours and other in seconds and start is not None:
-            ratio = round((ours - start) / seconds[other], 3)
+        if ours and other in counted and start is not None:
+            ratio = round(ours / (counted[other] + start), 3)
             limits.append({"to": other, "ratio": ratio, "limit": limit, "kept": ratio <= limit})
+    unavoidable = _medians(contest, runs, lambda run: run.unavoidable_seconds)
+    if any(unavoidable.values()):
+        limits = [dict(each, unavoidable_seconds=unavoidable[contest.ours.name]) for each in limits]
     return {"seconds": seconds, "limits": limits, **contest.figures(seconds)}
+
+
+def _medians(contest: Contest, runs: list[Run], figure: Callable[[Run], float]) -> dict[str, float]:
+    """{contestant: the middle of `figure`}, of those that took part."""
+    own = {each.name: [figure(run) for run in runs if run.contestant == each.name] for each in contest.contestants}
+    return {name: round(median(values), 3) for name, values in own.items() if values}
 
 
 def print_contest(contest: Contest, runs: list[Run], figures: dict) -> None:
@@ -44,8 +51,10 @@ def print_contest(contest: Contest, runs: list[Run], figures: dict) -> None:
         )
     for limit in figures["limits"]:
         verdict = "kept" if limit["kept"] else "MISSED"
-        without = f" without {contest.start.name}" if contest.start else ""
-        print(f"ours{without} to {limit['to']}: {limit['ratio']:.2f}, limit {limit['limit']}: {verdict}")
+        beside = f" and {contest.start.name}" if contest.start else ""
+        took = limit.get("unavoidable_seconds")
+        without = f", both without what AWS takes ({took:.2f} s of ours)" if took else ""
+        print(f"ours to {limit['to']}{beside}{without}: {limit['ratio']:.2f}, limit {limit['limit']}: {verdict}")
     for name, value in figures.items():
         if name not in ("seconds", "limits"):
             print(f"{name.replace('_', ' ')}: {value}")

@@ -56,6 +56,12 @@ def is_over(sandbox: Sandbox) -> bool:
     return _service(sandbox)["taskDefinition"].endswith(":3") and _is_complete(sandbox) and _version(sandbox) == "v2"
 
 
+def rollout(sandbox: Sandbox) -> float:
+    """Seconds from the deployment that helped to its completion: tasks start, are checked, and the old ones drain."""
+    deployment = _service(sandbox)["deployments"][0]
+    return (deployment["updatedAt"] - deployment["createdAt"]).total_seconds()
+
+
 def _service(sandbox: Sandbox) -> dict:
     here = sandbox.state["regions"][REGION]
     ecs = sandbox.boto("ecs", REGION)
@@ -76,6 +82,7 @@ CONTEST = Contest(
     contestants=(OURS, CLI, MODULES, PLAYBOOK),
     arrange=arrange,
     is_over=is_over,
+    unavoidable=rollout,
     # Issue "Rollback, every way a service is deployed", Speed.
     limits={CLI.name: 0.3, MODULES.name: 0.3},
     figures=lambda _seconds: quotas(),

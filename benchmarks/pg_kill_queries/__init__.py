@@ -93,7 +93,7 @@ def _contest(count: int, *others: Contestant) -> Contest:
         contestants=(OURS, BARE, *others, START),
         arrange=partial(arrange, count),
         is_over=partial(is_over, count),
-        # Issue "Databases and disks in distress": at most 1.5 times the bare SQL plus the play's start.
+        # Issue "Databases and disks in distress": at most 1.5 times what the bare SQL and the start of the play take together.
         limits={BARE.name: 1.5},
         start=START,
     )

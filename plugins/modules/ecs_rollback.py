@@ -207,7 +207,7 @@ USUAL_ROLLOUT = 180
 # account and region. A look is one call, so the first looks use up the burst, and the longest pause takes half of what
 # refills.
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html
-PACE = Pace(lead=1.0, first=1.6, longest=5.0, growth=1.6)
+PACE = Pace(lead=0.7, first=1.4, longest=5.0, growth=1.8)
 # Where another verb, or another system, does what ECS refuses.
 USE_INSTEAD = {
     "CODE_DEPLOY": "use sre.runbooks.codedeploy_rollback (or aws deploy stop-deployment --auto-rollback-enabled)",
