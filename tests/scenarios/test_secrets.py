@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
 import pytest
-from runbook import Result
-from world import World
+from runbook import Result, name_of
+from world import WEST, World
 
 PLANTED = "planted-Zq7"
 # A key of AWS, and what a team's smoke tests may carry.
@@ -40,8 +41,16 @@ def assert_kept(world: World, run: Result) -> None:
 
 
 def test_talkative_run(world: World) -> None:
-    run = world.runbook.run("db_failover", "-vvv", "--diff", **VARIABLES)
+    """The database's password comes from Secrets Manager, out of the region that is not left."""
+    user, password = world.sandbox.state["db_admin_user"], world.sandbox.state["db_admin_password_file"]
+    secret = world.aws("secretsmanager", WEST).create_secret(
+        Name="regami/admin", SecretString=json.dumps({"username": user, "password": Path(password).read_text()})
+    )
+    run = world.runbook.run(
+        "db_failover", "-vvv", "--diff", db_admin_secret=secret["ARN"], db_admin_password="", **VARIABLES
+    )
     assert run.returncode == 0, run.output
+    assert "secretsmanager:GetSecretValue us-west-2" in [name_of(call) for call in run.calls]
     assert "module_args" in run.output
     assert_kept(world, run)
 
