@@ -5,18 +5,8 @@
 
 from __future__ import annotations
 
-
-class ModuleDocFragment:
-    """What is asked of a service as a user asks it; `smoke.CHECK_ARGUMENTS` is the same in code."""
-
-    DOCUMENTATION = r"""
-options:
-  checks:
-    description: What to ask.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
+# What both kinds of checks have; `smoke.CHECK_ARGUMENTS` is the same in code.
+_COMMON = r"""
       name:
         description: Name of the check, for people.
         type: str
@@ -25,25 +15,9 @@ options:
         description: URL to ask, with V(http) or V(https).
         type: str
         required: true
-      method:
-        description: Method of the request.
-        type: str
-        choices: [GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE]
-        default: GET
       headers:
         description: Headers to send. Their values are hidden wherever they occur in the result.
         type: dict
-      json:
-        description: Body to send as JSON. Give secrets in O(checks[].secret_json).
-        type: dict
-      secret_json:
-        description:
-          - Fields to add to O(checks[].json), for example a password. Their values are hidden wherever they occur in the
-            result, so give nothing short or common here.
-        type: dict
-      body:
-        description: Body to send as it is, instead of O(checks[].json).
-        type: str
       expect_status:
         description: Status codes that pass.
         type: list
@@ -56,16 +30,19 @@ options:
         description:
           - Numbers that the answer must exceed, nested as the answer is. A C(score) of V(80) here fails at 80 and passes at 81.
         type: dict
-      expect_below:
-        description: Numbers that the answer must stay below, likewise.
-        type: dict
       within:
         description: Seconds that one answer may take, resolving the name and reading the answer included.
         type: float
         default: 5
-      attempts:
-        description: How often this check is sent at most. Default is as often as the module asks at all.
-        type: int
+"""
+
+
+class ModuleDocFragment:
+    """What is asked of a service as a user asks it."""
+
+    DOCUMENTATION = (
+        r"""
+options:
   dns_servers:
     description:
       - DNS servers to ask for the hosts of the URLs, as V(host) or V(host:port), so that a name that has just moved is
@@ -73,4 +50,49 @@ options:
     type: list
     elements: str
     default: []
+  checks:
+    description: What to ask.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      method:
+        description: Method of the request.
+        type: str
+        choices: [GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE]
+        default: GET
+      json:
+        description: Body to send as JSON. Give secrets in O(checks[].secret_json).
+        type: dict
+      secret_json:
+        description:
+          - Fields to add to O(checks[].json), for example a password. Their values are hidden wherever they occur in the
+            result, so give nothing short or common here.
+        type: dict
+      body:
+        description: Body to send as it is, instead of O(checks[].json).
+        type: str
+      expect_below:
+        description: Numbers that the answer must stay below, as in O(checks[].expect_above).
+        type: dict
+      attempts:
+        description: How often this check is sent at most. Default is as often as the module asks at all.
+        type: int
 """
+        + _COMMON
+    )
+
+    DATA = (
+        r"""
+options:
+  data_checks:
+    description:
+      - Checks of data that must be there. One that is answered, but not as expected, counts as lost data; one that is not
+        answered, or with 5xx, says nothing of the data.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+"""
+        + _COMMON
+    )

@@ -225,6 +225,16 @@ def attempt(call, *errors):
         return error
 
 
+def tried_together(looks, *errors):
+    """`together` of {name: call}, in which a read that fails is a finding: {name: result or the exception}.
+
+    Args:
+        errors: what counts as one; by default whatever AWS, a region or a database may answer. All else is raised.
+    """
+    errors = errors or (Stop, boto_errors.ClientError)
+    return together(**{name: lambda look=look: attempt(look, *errors) for name, look in looks.items()})
+
+
 def reason(error):
     """Why a read that was given up failed, for people: of a Stop or of a ClientError."""
     return str(error) if isinstance(error, Stop) else explain(error)

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from . import ecs, rds
-from .aws import together
+from .aws import reason, together, tried_together
 from .log_search import Turns
 from .masking import snippet
 from .releases import History, before
@@ -32,6 +32,57 @@ class Change:
     kind: str
     what: str
     who: str = ""
+
+
+# What may be asked about: {option: what it is}.
+ARGUMENTS = dict(
+    cluster=dict(type="str"),
+    service=dict(type="str"),
+    db_instances=dict(type="list", elements="str", default=[]),
+    auto_scaling_groups=dict(type="list", elements="str", default=[]),
+    names=dict(type="list", elements="str", default=[]),
+)
+
+
+def read(aws, wanted, since, until):
+    """{what was asked: its answer, or the exception} of all that `wanted`, the options ARGUMENTS, names, side by side.
+
+    Args:
+        since, until: seconds of the epoch.
+    """
+    names = [*wanted["db_instances"], *wanted["auto_scaling_groups"], *wanted["names"]]
+    looks = {}
+    if wanted["service"]:
+        names.append(ecs.short(wanted["service"]))
+        target = wanted["cluster"], wanted["service"]
+        looks["deployments"] = lambda: of_service(aws, *target)
+        looks[f"scaling of {names[-1]}"] = lambda: scaling_of_service(aws, *target, since)
+    for name in wanted["db_instances"]:
+        looks[f"events of {name}"] = lambda name=name: of_database(aws, name, since)
+    for name in wanted["auto_scaling_groups"]:
+        looks[f"scaling of {name}"] = lambda name=name: of_group(aws, name, since)
+    looks["CloudTrail"] = lambda: of_trail(aws, names, since, until)
+    return tried_together(looks)
+
+
+def told(found, since):
+    """Pure: what `read` has found as {changes: [Change] in order, revision, blind: lines, notes: lines}."""
+    listed, revision, blind, notes = [], {"from": None, "to": None, "lines": None}, [], []
+    for name, answer in found.items():
+        if isinstance(answer, Exception):
+            blind.append(f"{name}: {reason(answer)}")
+        elif name == "deployments":
+            some, revision = answer
+            listed += some
+        elif name == "CloudTrail":
+            some, others, all_read = answer
+            listed += some
+            notes += [f"CloudTrail has {others} other writes"] if others else []
+            notes += [] if all_read else ["CloudTrail has more, older writes than were read: narrow within_minutes"]
+        else:
+            listed += answer
+    changes = sorted({each for each in listed if each.at >= since}, key=lambda each: (each.at, each.what))
+    return {"changes": changes, "revision": revision, "blind": blind, "notes": notes}
 
 
 def of_service(aws, cluster, name):

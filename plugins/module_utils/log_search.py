@@ -17,9 +17,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from .aws import code_of, together
-from .errors import Stop
-from .log_patterns import Event
+from .aws import code_of, reason, together, tried_together
+from .errors import Refusal, Stop
+from .log_patterns import Event, grouped
 from .waiting import Pace
 
 # Seconds between two calls of FilterLogEvents in one region, whatever the number of log groups.
@@ -31,6 +31,18 @@ ROWS = 10_000
 # A query takes a second or many; GetQueryResults may be asked five times a second.
 POLL = Pace(first=0.2, longest=2.0, growth=1.5)
 ENDED_BADLY = ("Failed", "Cancelled", "Timeout", "Unknown")
+# What is asked: {option: what it is}.
+ARGUMENTS = dict(
+    log_groups=dict(
+        type="list",
+        elements="dict",
+        required=True,
+        options=dict(name=dict(type="str", required=True), region=dict(type="str")),
+    ),
+    terms=dict(type="list", elements="str", default=["ERROR", "Exception", "FATAL", "CRITICAL"]),
+    within_minutes=dict(type="int", default=30),
+    insights_above_minutes=dict(type="int", default=60),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,47 @@ class Turns:
             at = max(now, self._next)
             self._next = at + self._seconds
         time.sleep(at - now)
+
+
+def search(aws, wanted, since, until, deployed_at, wait):
+    """[(group {name, region}, Found, or the exception)] of every log group of `wanted`, the options ARGUMENTS, side by side.
+
+    Args:
+        since, until: seconds of the epoch.
+        deployed_at: likewise; None where nothing tells.
+        wait: `Verb.wait`.
+    """
+    if not any(term.strip() for term in wanted["terms"]):
+        raise Refusal("terms: give at least one word to look for")
+    groups = [{"name": each["name"], "region": each["region"] or aws.region} for each in wanted["log_groups"]]
+    turns = {each["region"]: Turns(FILTER_SECONDS) for each in groups}
+
+    def look(group):
+        found = None
+        if until - since <= 60 * wanted["insights_above_minutes"]:
+            found = few(aws, group, wanted["terms"], since, until, turns[group["region"]])
+        return found or many(aws, group, wanted["terms"], since, until, deployed_at, wait)
+
+    found = tried_together({str(number): lambda group=group: look(group) for number, group in enumerate(groups)})
+    return list(zip(groups, found.values(), strict=True))
+
+
+def told(found, deployed_at):
+    """Pure: what `search` has found as {patterns, searched, blind}; a group that could not be read is told in `blind`."""
+    read = [(group, each) for group, each in found if not isinstance(each, Exception)]
+    return {
+        "patterns": grouped(
+            (event for _group, each in read for event in each.events),
+            deployed_at,
+            all(each.complete_before for _group, each in read),
+        ),
+        "searched": [dict(group, matched=each.total, read=len(each.events), by=each.by) for group, each in read],
+        "blind": [
+            f"the log {group['name']} in {group['region']}: {reason(each)}"
+            for group, each in found
+            if isinstance(each, Exception)
+        ],
+    }
 
 
 def filter_pattern(terms):

@@ -14,15 +14,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-try:
-    from botocore.exceptions import ClientError
-except ImportError:
-    pass
-
 from . import cloudwatch, elbv2
-from .aws import attempt, reason, together
+from .aws import reason, together, tried_together
 from .cloudwatch import PERIOD, Metric
-from .errors import Stop, Unreachable
+from .errors import Refusal, Unreachable, near
 
 WEEK = 7 * 24 * 3600
 # A point comes a minute or two late, and the minute that goes on is not whole: a sum of it would look like a fall.
@@ -134,15 +129,62 @@ NAMES = (
 )
 
 
+# What may be read of: {option: what it is}.
+ARGUMENTS = dict(
+    load_balancer_arns=dict(type="list", elements="str", default=[]),
+    cluster=dict(type="str"),
+    service=dict(type="str"),
+    db_instances=dict(type="list", elements="str", default=[]),
+    auto_scaling_groups=dict(type="list", elements="str", default=[]),
+    instance_ids=dict(type="list", elements="str", default=[]),
+    within_minutes=dict(type="int", default=30),
+    limits=dict(type="dict", default={}),
+)
+
+
+def refuse_unknown(limits):
+    """Stop at a limit of something that is not looked at, or one that is no number: it would never be missed."""
+    for name, limit in limits.items():
+        if name not in NAMES:
+            raise Refusal(f"limits: there is no metric {name} ({near(name, NAMES)})")
+        try:
+            float(limit)
+        except (TypeError, ValueError) as error:
+            raise Refusal(f"limits: {name} is {limit}, which is no number") from error
+
+
+def of_all(wanted, region):
+    """[Signal] of all that is named in `wanted`, the options ARGUMENTS; limits that mean nothing are refused."""
+    refuse_unknown(wanted["limits"])
+    return [
+        *(each for arn in dict.fromkeys(wanted["load_balancer_arns"]) for each in of_load_balancer(arn)),
+        *(of_service(wanted["cluster"], wanted["service"], region) if wanted["service"] else ()),
+        *(each for name in wanted["db_instances"] for each in of_database(name, region)),
+        *(
+            each
+            for name in wanted["auto_scaling_groups"]
+            for each in of_instances("AutoScalingGroupName", name, region)
+        ),
+        *(each for name in wanted["instance_ids"] for each in of_instances("InstanceId", name, region)),
+    ]
+
+
+def judged(seen, limits, now):
+    """Pure: `judge` of each of {signal: Seen}, what is abnormal first."""
+    found = [
+        judge(signal, each, float(limits[signal.name]) if signal.name in limits else None, now)
+        for signal, each in seen.items()
+    ]
+    return sorted(found, key=lambda each: not each["abnormal"])
+
+
 def read(aws, signals, now, minutes):
     """{signal: Seen} of what CloudWatch told, and {region: why} of where it did not. Two calls a region, side by side."""
     regions = list(dict.fromkeys(signal.region for signal in signals))
-    found = together(
-        **{
-            region: lambda region=region: attempt(
-                lambda: _read(aws, region, [each for each in signals if each.region == region], now, minutes),
-                Stop,
-                ClientError,
+    found = tried_together(
+        {
+            region: lambda region=region: _read(
+                aws, region, [each for each in signals if each.region == region], now, minutes
             )
             for region in regions
         }

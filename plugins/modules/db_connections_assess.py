@@ -169,7 +169,7 @@ waited_seconds:
 
 from ansible_collections.sre.runbooks.plugins.module_utils import connection_pressure as pressure
 from ansible_collections.sre.runbooks.plugins.module_utils import rds, rds_parameters, sessions
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Throttled, Unreachable, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres import Line
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
@@ -210,19 +210,18 @@ class DbConnectionsAssess(Verb):
             raise rds.not_found(self.aws, self.id, region)
         # An API that fails must not hide what the others tell.
         silent = (Unreachable, Throttled)
-        seen = together(
-            seen=lambda: self._sessions(instance),
-            ingress=lambda: attempt(lambda: let_in(self.aws, instance, region), *silent),
-            connections=lambda: attempt(lambda: self._metric("DatabaseConnections"), *silent),
-            memory=lambda: attempt(lambda: self._metric("FreeableMemory"), *silent),
-            events=lambda: attempt(lambda: rds.events(self.aws, self.id, region, LOOK_BACK), *silent),
-            value=lambda: attempt(
-                lambda: rds_parameters.parameter(self.aws, instance["parameter_group"], "max_connections", region),
-                *silent,
+        group, kind = instance["parameter_group"], instance["instance_class"]
+        seen = tried_together(
+            dict(
+                seen=lambda: self._sessions(instance),
+                ingress=lambda: let_in(self.aws, instance, region),
+                connections=lambda: self._metric("DatabaseConnections"),
+                memory=lambda: self._metric("FreeableMemory"),
+                events=lambda: rds.events(self.aws, self.id, region, LOOK_BACK),
+                value=lambda: rds_parameters.parameter(self.aws, group, "max_connections", region),
+                class_memory=lambda: rds_parameters.memory_of(self.aws, kind, region),
             ),
-            class_memory=lambda: attempt(
-                lambda: rds_parameters.memory_of(self.aws, instance["instance_class"], region), *silent
-            ),
+            *silent,
         )
         for name in ("ingress", "connections", "memory", "events", "value", "class_memory"):
             if isinstance(seen[name], silent):

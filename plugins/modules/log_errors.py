@@ -144,14 +144,7 @@ waited_seconds:
 
 import time
 
-try:
-    from botocore.exceptions import ClientError
-except ImportError:
-    pass
-
-from ansible_collections.sre.runbooks.plugins.module_utils import log_patterns, log_search, smoke
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
+from ansible_collections.sre.runbooks.plugins.module_utils import log_search, smoke
 from ansible_collections.sre.runbooks.plugins.module_utils.metrics import clock
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -159,67 +152,25 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 SHOWN = 5
 
 SERVICES = ("logs",)
-ARGUMENTS = dict(
-    log_groups=dict(
-        type="list",
-        elements="dict",
-        required=True,
-        options=dict(name=dict(type="str", required=True), region=dict(type="str")),
-    ),
-    terms=dict(type="list", elements="str", default=["ERROR", "Exception", "FATAL", "CRITICAL"]),
-    within_minutes=dict(type="int", default=30),
-    deployed_at=dict(type="str"),
-    insights_above_minutes=dict(type="int", default=60),
-)
 
 
 class LogErrors(Verb):
     """Search, group, and say."""
 
     def observe(self):
-        wanted = self.params
-        if not any(term.strip() for term in wanted["terms"]):
-            raise Refusal("terms: give at least one word to look for")
+        wanted, until = self.params, time.time()
         deployed_at = smoke.parse_time(wanted["deployed_at"]) if wanted["deployed_at"] else None
-        groups = [{"name": each["name"], "region": each["region"] or self.aws.region} for each in wanted["log_groups"]]
-        turns = {each["region"]: log_search.Turns(log_search.FILTER_SECONDS) for each in groups}
-        until = time.time()
         since = until - 60 * wanted["within_minutes"]
-
-        def look(group):
-            found = None
-            if wanted["within_minutes"] <= wanted["insights_above_minutes"]:
-                found = log_search.few(self.aws, group, wanted["terms"], since, until, turns[group["region"]])
-            return found or log_search.many(self.aws, group, wanted["terms"], since, until, deployed_at, self.wait)
-
-        found = together(
-            **{
-                str(number): lambda group=group: attempt(lambda: look(group), Stop, ClientError)
-                for number, group in enumerate(groups)
-            }
-        )
+        found = log_search.search(self.aws, wanted, since, until, deployed_at, self.wait)
         # A deployment before the window leaves nothing to compare with.
         compared = deployed_at if deployed_at is not None and deployed_at > since else None
-        return {"found": list(zip(groups, found.values(), strict=True)), "deployed_at": compared}
+        return {"found": found, "deployed_at": compared}
 
     @staticmethod
     def plan(observed, wanted):
-        read = [(group, found) for group, found in observed["found"] if not isinstance(found, Exception)]
-        blind = [
-            f"the log {group['name']} in {group['region']}: {reason(found)}"
-            for group, found in observed["found"]
-            if isinstance(found, Exception)
-        ]
-        patterns = log_patterns.grouped(
-            (event for _group, found in read for event in found.events),
-            observed["deployed_at"],
-            all(found.complete_before for _group, found in read),
-        )
-        searched = [dict(group, matched=found.total, read=len(found.events), by=found.by) for group, found in read]
-        return Plan(
-            notes=(*_told(patterns), *_shortened(searched), *(f"cannot see {line}" for line in blind)),
-            returned={"patterns": patterns, "searched": searched, "blind": blind},
-        )
+        told = log_search.told(observed["found"], observed["deployed_at"])
+        notes = [*_told(told["patterns"]), *_shortened(told["searched"])]
+        return Plan(notes=(*notes, *(f"cannot see {line}" for line in told["blind"])), returned=told)
 
     def view(self, observed):
         return {}
@@ -240,7 +191,7 @@ def _shortened(searched):
 
 
 def main():
-    run(verb_module(ARGUMENTS), LogErrors)
+    run(verb_module(dict(log_search.ARGUMENTS, deployed_at=dict(type="str"))), LogErrors)
 
 
 if __name__ == "__main__":

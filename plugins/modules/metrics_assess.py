@@ -160,20 +160,9 @@ waited_seconds:
 import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import metrics
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, near
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ("cloudwatch",)
-ARGUMENTS = dict(
-    load_balancer_arns=dict(type="list", elements="str", default=[]),
-    cluster=dict(type="str"),
-    service=dict(type="str"),
-    db_instances=dict(type="list", elements="str", default=[]),
-    auto_scaling_groups=dict(type="list", elements="str", default=[]),
-    instance_ids=dict(type="list", elements="str", default=[]),
-    within_minutes=dict(type="int", default=30),
-    limits=dict(type="dict", default={}),
-)
 
 
 class MetricsAssess(Verb):
@@ -181,32 +170,13 @@ class MetricsAssess(Verb):
 
     def observe(self):
         now = time.time()
-        signals = self._signals()
+        signals = metrics.of_all(self.params, self.aws.region)
         seen, blind = metrics.read(self.aws, signals, now, self.params["within_minutes"])
         return {"seen": seen, "blind": blind, "now": now}
 
-    def _signals(self):
-        wanted, region = self.params, self.aws.region
-        refuse_unknown(wanted["limits"])
-        return [
-            *(each for arn in dict.fromkeys(wanted["load_balancer_arns"]) for each in metrics.of_load_balancer(arn)),
-            *(metrics.of_service(wanted["cluster"], wanted["service"], region) if wanted["service"] else ()),
-            *(each for name in wanted["db_instances"] for each in metrics.of_database(name, region)),
-            *(
-                each
-                for name in wanted["auto_scaling_groups"]
-                for each in metrics.of_instances("AutoScalingGroupName", name, region)
-            ),
-            *(each for name in wanted["instance_ids"] for each in metrics.of_instances("InstanceId", name, region)),
-        ]
-
     @staticmethod
     def plan(observed, wanted):
-        judged = [
-            metrics.judge(signal, seen, limit_of(wanted["limits"], signal.name), observed["now"])
-            for signal, seen in observed["seen"].items()
-        ]
-        judged.sort(key=lambda each: not each["abnormal"])
+        judged = metrics.judged(observed["seen"], wanted["limits"], observed["now"])
         abnormal = [each["why"] for each in judged if each["abnormal"]]
         blind = [f"metrics in {region}: {why}" for region, why in observed["blind"].items()]
         return Plan(notes=(*abnormal, *blind), returned={"metrics": judged, "abnormal": abnormal, "blind": blind})
@@ -215,23 +185,8 @@ class MetricsAssess(Verb):
         return {}
 
 
-def refuse_unknown(limits):
-    """Stop at a limit of something that is not looked at, or one that is no number: it would never be missed."""
-    for name, limit in limits.items():
-        if name not in metrics.NAMES:
-            raise Refusal(f"limits: there is no metric {name} ({near(name, metrics.NAMES)})")
-        try:
-            float(limit)
-        except (TypeError, ValueError) as error:
-            raise Refusal(f"limits: {name} is {limit}, which is no number") from error
-
-
-def limit_of(limits, name):
-    return float(limits[name]) if name in limits else None
-
-
 def main():
-    run(verb_module(ARGUMENTS, required_together=[("cluster", "service")]), MetricsAssess)
+    run(verb_module(metrics.ARGUMENTS, required_together=[("cluster", "service")]), MetricsAssess)
 
 
 if __name__ == "__main__":

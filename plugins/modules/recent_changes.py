@@ -129,78 +129,34 @@ waited_seconds:
 
 import time
 
-try:
-    from botocore.exceptions import ClientError
-except ImportError:
-    pass
-
-from ansible_collections.sre.runbooks.plugins.module_utils import changes, ecs
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
+from ansible_collections.sre.runbooks.plugins.module_utils import changes
 from ansible_collections.sre.runbooks.plugins.module_utils.metrics import clock
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 # So many changes are told in words; the result has them all.
 SHOWN = 10
-NOTHING_COMPARED = {"from": None, "to": None, "lines": None}
 
 SERVICES = ("ecs", "rds", "autoscaling", "application-autoscaling", "cloudtrail")
-ARGUMENTS = dict(
-    cluster=dict(type="str"),
-    service=dict(type="str"),
-    db_instances=dict(type="list", elements="str", default=[]),
-    auto_scaling_groups=dict(type="list", elements="str", default=[]),
-    names=dict(type="list", elements="str", default=[]),
-    within_minutes=dict(type="int", default=180),
-)
 
 
 class RecentChanges(Verb):
     """Read it all at once, and put it in order."""
 
     def observe(self):
-        wanted, until = self.params, time.time()
-        since = until - 60 * wanted["within_minutes"]
-        names = [*wanted["db_instances"], *wanted["auto_scaling_groups"], *wanted["names"]]
-        looks = {}
-        if wanted["service"]:
-            names.append(ecs.short(wanted["service"]))
-            target = wanted["cluster"], wanted["service"]
-            looks["deployments"] = lambda: changes.of_service(self.aws, *target)
-            looks[f"scaling of {names[-1]}"] = lambda: changes.scaling_of_service(self.aws, *target, since)
-        for name in wanted["db_instances"]:
-            looks[f"events of {name}"] = lambda name=name: changes.of_database(self.aws, name, since)
-        for name in wanted["auto_scaling_groups"]:
-            looks[f"scaling of {name}"] = lambda name=name: changes.of_group(self.aws, name, since)
-        looks["CloudTrail"] = lambda: changes.of_trail(self.aws, names, since, until)
-        found = together(**{name: lambda look=look: attempt(look, Stop, ClientError) for name, look in looks.items()})
-        return {"found": found, "since": since}
+        until = time.time()
+        since = until - 60 * self.params["within_minutes"]
+        return {"found": changes.read(self.aws, self.params, since, until), "since": since}
 
     @staticmethod
     def plan(observed, wanted):
-        blind, listed, revision, notes = [], [], NOTHING_COMPARED, []
-        for name, found in observed["found"].items():
-            if isinstance(found, Exception):
-                blind.append(f"{name}: {reason(found)}")
-            elif name == "deployments":
-                some, revision = found
-                listed += some
-            elif name == "CloudTrail":
-                some, others, all_read = found
-                listed += some
-                notes += [f"CloudTrail has {others} other writes"] if others else []
-                notes += [] if all_read else ["CloudTrail has more, older writes than were read: narrow within_minutes"]
-            else:
-                listed += found
-        listed = sorted(
-            {each for each in listed if each.at >= observed["since"]}, key=lambda each: (each.at, each.what)
-        )
-        told = [f"{clock(each.at)} {each.what}{f' by {each.who}' if each.who else ''}" for each in listed[-SHOWN:]]
+        told = changes.told(observed["found"], observed["since"])
+        listed, revision, blind = told["changes"], told["revision"], told["blind"]
+        notes = [f"{clock(each.at)} {each.what}{f' by {each.who}' if each.who else ''}" for each in listed[-SHOWN:]]
         if revision["lines"] is not None:
             lines = "; ".join(revision["lines"]) or "nothing"
-            told.append(f"{revision['to']} changed from {revision['from']}, the last good one: {lines}")
+            notes.append(f"{revision['to']} changed from {revision['from']}, the last good one: {lines}")
         return Plan(
-            notes=(*told, *notes, *(f"cannot see {line}" for line in blind)),
+            notes=(*notes, *told["notes"], *(f"cannot see {line}" for line in blind)),
             returned={"changes": [vars(each) for each in listed], "revision": revision, "blind": blind},
         )
 
@@ -209,7 +165,13 @@ class RecentChanges(Verb):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_together=[("cluster", "service")]), RecentChanges)
+    run(
+        verb_module(
+            dict(changes.ARGUMENTS, within_minutes=dict(type="int", default=180)),
+            required_together=[("cluster", "service")],
+        ),
+        RecentChanges,
+    )
 
 
 if __name__ == "__main__":

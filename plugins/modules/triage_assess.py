@@ -56,40 +56,6 @@ options:
     type: list
     elements: str
     default: [P0, P1, P2, P3]
-  data_checks:
-    description:
-      - Checks as in O(checks) of data that must be there. One that is answered, but not as expected, counts as lost data; one
-        that is not answered, or with 5xx, says nothing of the data.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the check, for people.
-        type: str
-        required: true
-      url:
-        description: URL to get, with V(http) or V(https).
-        type: str
-        required: true
-      headers:
-        description: Headers to send. Their values are hidden wherever they occur in the result.
-        type: dict
-      expect_status:
-        description: Any of these statuses is right.
-        type: list
-        elements: int
-        default: [200]
-      expect_json:
-        description: What the answer must have, at least.
-        type: dict
-      expect_above:
-        description: Numbers of the answer that must be more than these.
-        type: dict
-      within:
-        description: Seconds that the answer may take.
-        type: float
-        default: 5
   data_loss:
     description: A person knows that data is being lost.
     type: bool
@@ -123,6 +89,7 @@ options:
     default: 60
 extends_documentation_fragment:
   - sre.runbooks.checks
+  - sre.runbooks.checks.data
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -220,14 +187,9 @@ waited_seconds:
 
 import time
 
-try:
-    from botocore.exceptions import ClientError
-except ImportError:
-    pass
-
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, smoke, triage, web
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -290,11 +252,7 @@ class TriageAssess(Verb):
         looks = dict(failing=self._failing, lost=lambda: self._lost(data_checks), alarms=self._alarms)
         if wanted["service"]:
             looks["service"] = self._service
-        return dict(
-            together(**{name: lambda look=look: attempt(look, Stop, ClientError) for name, look in looks.items()}),
-            now=time.time(),
-            rules=self.rules,
-        )
+        return dict(tried_together(looks), now=time.time(), rules=self.rules)
 
     @staticmethod
     def plan(observed, wanted):

@@ -93,14 +93,8 @@ waited_seconds:
 
 import time
 
-try:
-    from botocore.exceptions import ClientError
-except ImportError:
-    pass
-
 from ansible_collections.sre.runbooks.plugins.module_utils import elbv2, user_errors
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ("cloudwatch",)
@@ -116,8 +110,8 @@ class UserErrors(Verb):
 
     def observe(self):
         arns = dict.fromkeys(self.params["load_balancer_arns"])
-        read = {arn: lambda arn=arn: attempt(lambda: self._minutes(arn), Stop, ClientError) for arn in arns}
-        return {"read": together(**read), "now": time.time()}
+        read = tried_together({arn: lambda arn=arn: self._minutes(arn) for arn in arns})
+        return {"read": read, "now": time.time()}
 
     def _minutes(self, arn):
         return elbv2.by_minute(self.aws, arn, time.time() - 60 * self.params["within_minutes"])

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import metrics
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
-from ansible_collections.sre.runbooks.plugins.modules.metrics_assess import MetricsAssess, refuse_unknown
+from ansible_collections.sre.runbooks.plugins.modules.metrics_assess import MetricsAssess
 
 TEN = 1763719200
 
@@ -37,7 +37,7 @@ def test_the_plan_changes_nothing_and_tells_what_is_abnormal_first():
 )
 def test_a_limit_that_would_never_be_missed_is_refused(limits, complaint):
     with pytest.raises(Refusal, match=complaint):
-        refuse_unknown(limits)
+        metrics.refuse_unknown(limits)
 
 
 def test_what_is_no_load_balancer_is_refused_by_name():
