@@ -73,10 +73,12 @@ class Database:
         host, port: where it is.
         login: a `postgres_login.Login`.
         region: of the instance, where it is one of RDS.
+        within: seconds for a connection, and for a statement.
     """
 
-    def __init__(self, host, port, login, region=None):
+    def __init__(self, host, port, login, region=None, within=None):
         self.host, self.port, self._login, self._region = host, port, login, region
+        self._connect_within, self._answer_within = within or CONNECT_TIMEOUT, within or ANSWER_TIMEOUT
         self.name = login.db
 
     def connect(self):
@@ -90,7 +92,7 @@ class Database:
         if not HAS_PSYCOPG2:
             raise Stop("psycopg2 is missing on the controller: pip install psycopg2-binary")
         password = self._login.password(self.host, self.port, self._region)
-        _patience.seconds = CONNECT_TIMEOUT
+        _patience.seconds = self._connect_within
         try:
             connection = psycopg2.connect(
                 host=self.host,
@@ -112,7 +114,7 @@ class Database:
         except psycopg2.OperationalError as error:
             raise self._no_session(error) from error
         finally:
-            _patience.seconds = ANSWER_TIMEOUT
+            _patience.seconds = self._answer_within
         return connection
 
     @contextlib.contextmanager

@@ -44,22 +44,23 @@ class Seen:
     was_sent: bool = True
 
 
-def request(message, dns_servers=()):
+def request(message, dns_servers=(), root_cert=None):
     """Send one request once, on a connection of its own; returns Seen, whatever happens.
 
     Args:
         message: {url, method, headers, json, secret_json, body, within}; within is in seconds, for all of it.
         dns_servers: who is asked for the host of the URL; empty for the resolver of this machine.
+        root_cert: file with the certificate authorities to trust; None for those of this machine.
     """
-    with contextlib.closing(Line(dns_servers)) as line:
+    with contextlib.closing(Line(dns_servers, root_cert)) as line:
         return line.request(message)
 
 
 class Line:
     """A connection that is kept for the next request to the same host."""
 
-    def __init__(self, dns_servers=()):
-        self._dns_servers, self._connection = dns_servers, None
+    def __init__(self, dns_servers=(), root_cert=None):
+        self._dns_servers, self._root_cert, self._connection = dns_servers, root_cert, None
 
     def request(self, message):
         """Send one request; returns Seen, whatever happens."""
@@ -98,21 +99,31 @@ class Line:
                 if message["method"] not in SAFE_METHODS:
                     raise
                 self.close()
-        self._connection = _connect(urlsplit(message["url"]), self._dns_servers, deadline)
+        self._connection = self._connect(urlsplit(message["url"]), deadline)
         return self._exchange(message, deadline)
+
+    def _connect(self, url, deadline):
+        """An HTTPConnection whose socket is ours, to an address of ours; it only speaks over it."""
+        port = port_of(url)
+        connection = http.client.HTTPConnection(url.hostname, port)
+        connection.auto_open = False
+        connection.sock = connect(url.hostname, port, self._dns_servers, deadline)
+        if url.scheme == "https":
+            connection.sock = secured(connection.sock, trust(self._root_cert), url.hostname, deadline)
+        return connection
 
     def _exchange(self, message, deadline):
         url, sock = urlsplit(message["url"]), self._connection.sock
         body, headers = _body(message)
         host = {} if any(name.lower() == "host" for name in headers) else {"Host": url.netloc.rpartition("@")[2]}
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        sock.settimeout(_left(deadline))
+        sock.settimeout(left(deadline))
         self._connection.request(message["method"], path, body=body, headers={**host, **headers})
-        sock.settimeout(_left(deadline))
+        sock.settimeout(left(deadline))
         response = self._connection.getresponse()
         content, is_whole = b"", False
         while not is_whole and len(content) < LONGEST_ANSWER:
-            sock.settimeout(_left(deadline))
+            sock.settimeout(left(deadline))
             chunk = response.read1(16384)
             content, is_whole = content + chunk, not chunk
         if is_whole and response.length:
@@ -124,54 +135,67 @@ class Line:
         return response.status, content.decode("utf-8", "replace")
 
 
-def _connect(url, dns_servers, deadline):
-    """An HTTPConnection whose socket is ours, to an address of ours; it only speaks over it."""
-    port = url.port or (443 if url.scheme == "https" else 80)
-    connection = http.client.HTTPConnection(url.hostname, port)
-    connection.auto_open = False
-    connection.sock = _open(url, port, dns_servers, deadline)
-    return connection
+def port_of(url):
+    """The port of a split URL."""
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
-def _open(url, port, dns_servers, deadline):
-    addresses = [url.hostname]
-    if dns_servers and not _is_address(url.hostname):
-        addresses = sorted(dns.resolve(url.hostname, dns_servers) or dns.resolve(url.hostname, dns_servers, "AAAA"))
+def connect(host, port, dns_servers, deadline):
+    """A connected socket.
+
+    Args:
+        dns_servers: who is asked for the host; empty for the resolver of this machine.
+        deadline: of `time.monotonic()`.
+
+    Raises:
+        OSError: as the last of its addresses says: socket.gaierror, ConnectionRefusedError, TimeoutError...
+        Unreachable: the name servers have no address, or do not answer.
+    """
+    addresses = [host]
+    if dns_servers and not _is_address(host):
+        addresses = sorted(dns.resolve(host, dns_servers) or dns.resolve(host, dns_servers, "AAAA"))
         if not addresses:
-            raise Unreachable(f"{', '.join(dns_servers)} has no address of {url.hostname}")
+            raise Unreachable(f"{', '.join(dns_servers)} has no address of {host}")
     problem = None
     for address in addresses:
         try:
-            plain = socket.create_connection((address, port), timeout=_left(deadline))
+            plain = socket.create_connection((address, port), timeout=left(deadline))
         except OSError as error:
             problem = error
             continue
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if url.scheme != "https":
-            return plain
-        try:
-            return _trust().wrap_socket(plain, server_hostname=url.hostname)
-        except BaseException:
-            plain.close()
-            raise
+        return plain
     raise problem
 
 
+def secured(plain, context, host, deadline):
+    """The socket after the TLS handshake; closes `plain` where that fails. Raises ssl.SSLError, OSError."""
+    try:
+        plain.settimeout(left(deadline))
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+
+
 @functools.cache
-def _trust():
+def trust(root_cert=None, check_hostname=True):
     """The authorities to trust: reading them takes longer than a request."""
-    return ssl.create_default_context()
+    context = ssl.create_default_context(cafile=root_cert)
+    context.check_hostname = check_hostname
+    return context
 
 
 def _is_address(host):
     return ":" in host or re.fullmatch(r"[\d.]+", host) is not None
 
 
-def _left(deadline):
-    left = deadline - time.monotonic()
-    if left <= 0:
+def left(deadline):
+    """Seconds until `deadline`, of `time.monotonic()`; raises TimeoutError where there are none."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError
-    return left
+    return seconds
 
 
 def _body(message):

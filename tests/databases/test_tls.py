@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from dependency import ask
 from task import kill
 
 FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
@@ -79,6 +80,25 @@ def test_sessions_are_ended_over_tls(
     held.close()
     assert not result["failed"], result["msg"]
     assert [each["outcome"] for each in result["sessions"]] == ["terminated"]
+
+
+@pytest.mark.parametrize(
+    ("sslmode", "host", "authority", "fault"),
+    [
+        ("require", "127.0.0.1", None, None),
+        ("verify-full", "localhost", "trusted", None),
+        ("verify-full", "127.0.0.1", "trusted", "tls"),
+        ("verify-ca", "127.0.0.1", "trusted", None),
+        ("verify-ca", "127.0.0.1", "stranger", "tls"),
+    ],
+)
+def test_a_dependency_is_trusted_as_its_client_trusts_it(
+    secure: Cluster, authorities: Path, sslmode: str, host: str, authority: str | None, fault: str | None
+) -> None:
+    root = str(authorities / f"{authority}.crt") if authority else None
+    found = ask(secure, host=host, sslmode=sslmode, ssl_root_cert=root)
+    assert (found["ok"], found["fault"]) == (fault is None, fault)
+    assert found["certificate_days"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -234,13 +234,13 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "tls.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls.pem"))
-    web._trust.cache_clear()
+    web.trust.cache_clear()
     with Quiet(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
-    web._trust.cache_clear()
+    web.trust.cache_clear()
 
 
 def test_tls_is_verified_against_the_name_of_the_url(tls: int, monkeypatch: pytest.MonkeyPatch) -> None:
