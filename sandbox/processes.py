@@ -187,7 +187,7 @@ def end_leftovers(home: Path, data: Path | None, seconds: float = 5.0) -> int:
     """
     ended: set[int] = set()
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in leftovers(home, data) if not _is_zombie(pid)]:
+    while left := [pid for pid in leftovers(home, data) if not is_zombie(pid)]:
         if time.monotonic() > deadline:
             raise RuntimeError(f"processes {left} of the sandbox do not end")
         for pid in left:
@@ -200,7 +200,7 @@ def end_leftovers(home: Path, data: Path | None, seconds: float = 5.0) -> int:
     return len(ended)
 
 
-def _is_zombie(pid: int) -> bool:
+def is_zombie(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
             return stat.read().rpartition(")")[2].split()[0] == "Z"

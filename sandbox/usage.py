@@ -61,8 +61,8 @@ class Meter:
 _meters: dict[str, Meter] = {}
 
 
-def _busy(key: str, pid: int) -> float | None:
-    return _meters.setdefault(key, Meter()).read([pid])
+def _busy(key: str, pids: list[int]) -> float | None:
+    return _meters.setdefault(key, Meter()).read(pids)
 
 
 def start(world: World) -> None:
@@ -92,7 +92,7 @@ def _services(world: World) -> list[tuple]:
         found[key]["MemoryUtilization"].append(
             100 * resident_bytes(task.pid) / (int(task.definition.memory) * MEBIBYTE)
         )
-        if (busy := _busy(task.id, task.pid)) is not None:
+        if (busy := _busy(task.id, [task.pid])) is not None:
             found[key]["CPUUtilization"].append(100 * busy * 1024 / int(task.definition.cpu))
     return [
         (region, "AWS/ECS", {"ClusterName": cluster, "ServiceName": service}, dict(values))
@@ -102,6 +102,7 @@ def _services(world: World) -> list[tuple]:
 
 def _fleets(world: World) -> list[tuple]:
     """Each instance by itself, and all of a group together."""
+    from . import ssm
     from .fleet import groups
 
     found = []
@@ -110,7 +111,8 @@ def _fleets(world: World) -> list[tuple]:
             busy = {
                 machine.id: 100 * share / os.cpu_count()
                 for machine in groups.of(group)
-                if machine.pid is not None and (share := _busy(machine.id, machine.pid)) is not None
+                if machine.pid is not None
+                and (share := _busy(machine.id, [machine.pid, *ssm.pids(region, machine.id)])) is not None
             }
             found += [
                 (region, "AWS/EC2", {"InstanceId": name}, {"CPUUtilization": value}) for name, value in busy.items()

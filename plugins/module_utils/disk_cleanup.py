@@ -9,13 +9,11 @@ Ec2-asg runbook, scenario 3, whose own command removes logs by age alone, for ev
 
 from __future__ import annotations
 
-import inspect
 import json
 import os.path
-import shlex
 from dataclasses import dataclass, field
 
-from . import disk_script
+from . import disk_script, remote_script
 from .errors import Refusal
 from .ssm import share
 
@@ -42,23 +40,11 @@ DATABASES = tuple(
 )
 # Stages whose every item is a file that gives an inode back.
 FILES = ("packages", "journal", "rotated", "logs")
-INTERPRETERS = ("python3", "/usr/libexec/platform-python")
 
 
 def command(mode, options):
-    """The text for sh that runs the script: as an argument, since a here-document may need room on the disk.
-
-    Args:
-        mode: survey or clean.
-        options: of `script_options`.
-    """
-    arguments = f"{shlex.quote(inspect.getsource(disk_script))} {mode} {shlex.quote(json.dumps(options))}"
-    return f"""\
-for python in {" ".join(INTERPRETERS)}; do
-    command -v $python >/dev/null && exec $python -I -B -c {arguments}
-done
-echo "there is no Python 3 on this instance" >&2
-exit 127"""
+    """The text for sh that runs the script; `mode` is survey or clean, `options` are those of `script_options`."""
+    return remote_script.command(disk_script, mode, options)
 
 
 def script_options(wanted):

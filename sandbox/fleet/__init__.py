@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A service on EC2 instances in the first region: an Auto Scaling group behind a load balancer, at fleet.regami.test.
 
-    api        the calls that moto lacks
-    groups     keeps the capacity
-    refresh    the life of an instance refresh
-    machine    an instance, which is a real process
-    first_day  the group, its launch template and its past
-    pipeline   ships a build
+    api          the calls that moto lacks
+    groups       keeps the capacity
+    refresh      the life of an instance refresh
+    machine      an instance, which is a real process
+    first_day    the group, its launch template and its past
+    pipeline     ships a build
+    hot_process  what eats the processors of an instance
 
 Its instances start when somebody first asks Auto Scaling anything, or users come, which most drills never do.
 """
@@ -17,12 +18,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import api, first_day, groups, pipeline, refresh
+from . import api, first_day, groups, hot_process, pipeline, refresh
 
 if TYPE_CHECKING:
     from ..world import World
 
-faults = pipeline.faults
+faults = pipeline.faults | hot_process.faults
 install = api.install
 
 

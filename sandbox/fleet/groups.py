@@ -108,8 +108,9 @@ def launch(world: World, group: Any, version: int) -> Machine | None:
         is_instance_type_default=False,
     ).instances[0]
     state = InstanceState(instance, autoscaling_group=group)
-    group.instance_states.append(state)
+    # In this order: who asks for the machines of a group, with or without the lock, finds one for each state.
     machine = machines[instance.id] = Machine(world, state, version, data["UserData"])
+    group.instance_states.append(state)
     return machine
 
 

@@ -100,6 +100,10 @@ class Machine:
                 elbv2.deregister(self.region, arn, self.id)
             self._state.lifecycle_state, self._since = "Terminating", time.monotonic()
 
+    def signal(self, number: int) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.signal(number)
+
     def kill(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.kill()

@@ -32,7 +32,7 @@ def deploy(world: World, build: str, latest: str = "no") -> None:
     if build not in builds.BUILDS:
         raise ValueError(f"unknown build {build!r}: one of {', '.join(builds.BUILDS)}")
     facts = world.state["fleet"]
-    _await_steady(world, facts)
+    await_steady(world, facts)
     ec2, autoscaling = world.client("ec2", facts["region"]), world.client("autoscaling", facts["region"])
     known = ec2.describe_launch_template_versions(LaunchTemplateId=facts["launch_template_id"])[
         "LaunchTemplateVersions"
@@ -56,7 +56,7 @@ def deploy(world: World, build: str, latest: str = "no") -> None:
         )
 
 
-def _await_steady(world: World, facts: dict) -> None:
+def await_steady(world: World, facts: dict) -> None:
     """A fleet that nobody asked about yet starts first: there is something to replace."""
     groups.wake()
     group = world.backend("autoscaling", facts["region"]).autoscaling_groups[facts["auto_scaling_group"]]

@@ -49,6 +49,24 @@ def seed(world: World) -> None:
     }
 
 
+def run(region: str, instance_id: str, script: str) -> None:
+    """A script past the API. Raises ValueError where it fails."""
+    code, _stdout, stderr = api.regions[region].nodes.run(instance_id, script)
+    if code:
+        raise ValueError(f"{instance_id}: {stderr}")
+
+
+def pids(region: str, instance_id: str) -> list[int]:
+    """The processes of an instance, as this machine numbers them; none of one that no script was ever sent to."""
+    machine = api.regions[region].nodes.machines.get(instance_id)
+    return machine.pids if machine else []
+
+
+def forget(region: str, instance_id: str) -> None:
+    """The instance is as on its first day, and nothing runs there."""
+    api.regions[region].nodes.renew(instance_id)
+
+
 def stop(world: World) -> None:
     for region in api.regions.values():
         region.nodes.stop()

@@ -92,6 +92,10 @@ class Machine:
         answer = json.loads(line)
         return answer["code"], answer["stdout"], answer["stderr"]
 
+    @property
+    def pids(self) -> list[int]:
+        return self._process.tree() if self._process is not None else []
+
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()

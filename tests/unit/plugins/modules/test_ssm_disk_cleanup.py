@@ -14,14 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.sre.runbooks.plugins.module_utils import disk_cleanup, ssm
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.modules import ssm_disk_cleanup
 from ansible_collections.sre.runbooks.plugins.modules.ssm_disk_cleanup import ARGUMENTS, SsmDiskCleanup
-from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account
+from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account, at_once, outcome
 
 MB = 10**6
 WANTED = {name: each.get("default") for name, each in ARGUMENTS.items()}
@@ -202,32 +201,15 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     there = Shop()
     monkeypatch.setattr(engine, "Aws", there.account)
     monkeypatch.setattr(engine.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(engine.waiting, "wait_until", _at_once)
+    monkeypatch.setattr(engine.waiting, "wait_until", at_once)
     return there
-
-
-def _at_once(look: Callable, done: Callable, *_args: Any, tick: Callable, **_how: Any) -> tuple[Any, float]:
-    for _attempt in range(100):
-        tick()
-        if done(seen := look()):
-            return seen, 0.0
-    raise AssertionError("never over")
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
     def go(check: bool = False, **arguments: object) -> dict:
         chosen = {} if {"instance_ids", "auto_scaling_group"} & arguments.keys() else {"tags": {"service": "shop"}}
-        given = {"region": "us-east-1", "_ansible_check_mode": check, **chosen, **arguments}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        recorded: dict = {}
-        monkeypatch.setattr(
-            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-        )
-        with pytest.raises(SystemExit):
-            ssm_disk_cleanup.main()
-        return recorded
+        return outcome(monkeypatch, ssm_disk_cleanup.main, check, **(chosen | arguments))
 
     return go
 
