@@ -21,6 +21,30 @@ from .task_definition import differences, short
 # LookupEvents may be asked twice a second, and gives 50 events.
 # https://docs.aws.amazon.com/awscloudtrail/latest/userguide/WhatIsCloudTrail-Limits.html
 TRAIL_SECONDS, TRAIL_PAGES = 0.5, 6
+# Writes that may part a service from what it needs, whatever they name: rules of the network, and permissions.
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/OperationList-query-vpc.html
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+NETWORK = re.compile(
+    r"ec2:(Revoke|Authorize|Modify)SecurityGroup\w*|ec2:ModifyNetworkInterfaceAttribute|elasticloadbalancing:SetSecurityGroups"
+    r"|ec2:(Create|Delete|Replace)(NetworkAclEntry|Route|RouteTableAssociation|NetworkAclAssociation)\b"
+    r"|ec2:(Disassociate|Delete)(RouteTable|NatGateway|Address|VpcEndpoints)\b"
+)
+PERMISSIONS = re.compile(
+    r"s3:(Put|Delete)(BucketPolicy|BucketAcl|PublicAccessBlock|BucketPublicAccessBlock|BucketOwnershipControls|BucketEncryption)\b"
+    r"|iam:(Put|Delete|Detach|Attach|Update|Set)\w*(Role|Polic)\w*|kms:(Disable|Revoke|PutKeyPolicy|ScheduleKeyDeletion)\w*"
+)
+# How requests call what they are about.
+_NAMED_BY = (
+    "bucket",
+    "bucketname",
+    "groupid",
+    "groupname",
+    "keyid",
+    "networkaclid",
+    "policyarn",
+    "rolename",
+    "routetableid",
+)
 DEPLOYMENT, DATABASE, SCALING, WRITE = "deployment", "database", "scaling", "write"
 
 
@@ -170,8 +194,8 @@ def of_database(aws, name, since):
 
 
 def of_trail(aws, names, since, until):
-    """(changes, others, all_read): writes of the API that name any of `names`, how many others there were, and whether all
-    were read. Writes that were refused changed nothing. CloudTrail is some minutes late.
+    """(changes, others, all_read): writes of the API that name any of `names`, or are of NETWORK or PERMISSIONS; how many others
+    there were, and whether all were read. Writes that were refused changed nothing. CloudTrail is some minutes late.
 
     https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
     """
@@ -191,11 +215,13 @@ def of_trail(aws, names, since, until):
             named = [name for name in names if _is_named(name, event["CloudTrailEvent"])]
             if told.get("errorCode"):
                 continue
-            if not named:
+            api = f"{event['EventSource'].partition('.')[0]}:{event['EventName']}"
+            if not named and (NETWORK.match(api) or PERMISSIONS.match(api)):
+                named = _what(told.get("requestParameters") or {})
+            elif not named:
                 others += 1
                 continue
-            api = event["EventSource"].partition(".")[0]
-            what = f"{api}:{event['EventName']} of {' and '.join(named)}"
+            what = f"{api}{' of ' if named else ''}{' and '.join(named)}"
             found.append(Change(event["EventTime"].timestamp(), WRITE, what, _who(event, told)))
         if not answer.get("NextToken"):
             return found, others, True
@@ -206,6 +232,11 @@ def of_trail(aws, names, since, until):
 def _is_named(name, text):
     """As a value of its own, or as the last part of an ARN; not as the beginning of another name."""
     return re.search(rf'["/:]{re.escape(name)}(?![\w-])', text) is not None
+
+
+def _what(request):
+    """Names and ids that a request is about, as far as they are told at its top."""
+    return [value for name, value in request.items() if name.lower() in _NAMED_BY and isinstance(value, str)]
 
 
 def _who(event, told):

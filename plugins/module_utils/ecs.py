@@ -86,9 +86,11 @@ class Service:
         return {arn: stop for arn, stop in self._stops.items() if stop}
 
     def failures(self):
-        """[(second of the epoch, why)] of the tasks that failed, newest first, as far back as ECS remembers."""
+        """[(second of the epoch, why, deployment id)] of the tasks that failed, newest first, as far back as ECS remembers."""
         failures = [task for task in self.describe_tasks(self._tasks("STOPPED")) if failed(task)]
-        return sorted(((_stopped(task), stop_reason(task)) for task in failures), reverse=True)
+        return sorted(
+            ((_stopped(task), stop_reason(task), task.get("startedBy", "")) for task in failures), reverse=True
+        )
 
     def unfinished(self):
         """ARNs of the tasks that may still do work, those that are stopping included."""

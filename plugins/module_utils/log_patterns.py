@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ _VARIABLES = (
     (re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[a-f]*\d)[0-9a-f]{8,}\b"), "<id>"),
     (re.compile(r"\d+(?:\.\d+)?"), "<n>"),
 )
+# Events come more often since a moment where that explains them so much better than one steady rate (as the logarithm of the
+# likelihoods), with so many since then, so many times as often.
+_LIKELIER, _FEWEST, _TIMES_AS_OFTEN = 6.0, 3, 3.0
 _FIRST_TIME = re.compile(r"^[\[(]?<time>[\])]?[:,]?\s*")
 _DIGITS = re.compile(r"\d+")
 
@@ -61,16 +65,40 @@ def _text(message):
     return message.strip().partition("\n")[0]
 
 
-def grouped(events, deployed_at=None, known_before=True):
-    """Pure: [{pattern, count, first, last, example, log_groups, streams, new}], what is new and what is most first.
+def surge(times, since, until):
+    """Pure: the moment from which on events came much more often than before; None where they did not.
+
+    It is the one that splits them into two steady rates most likely, of two Poisson processes.
+
+    Args:
+        times: of the events, in seconds of the epoch.
+        since, until: the window that was looked at, likewise; nothing is known of before.
+    """
+    times = sorted(times)
+    best, began, whole = _LIKELIER, None, until - since
+    for earlier, at in enumerate(times):
+        # A second on both sides: a rate needs a while, and a window that begins with events says nothing of before.
+        before, after, later = at - since, max(until - at, 1.0), len(times) - earlier
+        if before < 1 or later < _FEWEST or later / after < _TIMES_AS_OFTEN * earlier / before:
+            continue
+        likelier = later * math.log(later / after) + (earlier and earlier * math.log(earlier / before))
+        likelier -= len(times) * math.log(len(times) / whole)
+        if likelier > best:
+            best, began = likelier, at
+    return began
+
+
+def grouped(events, deployed_at=None, known_before=True, window=None):
+    """Pure: [{pattern, count, first, last, example, log_groups, streams, new, surge}], what is new and what is most first.
 
     Args:
         events: Event.
         deployed_at: when the last deployment began, in seconds of the epoch; None where nothing tells.
         known_before: whether all that was logged before it is among `events`, back to the begin of what was asked for.
+        window: (since, until) that was looked at, in seconds of the epoch.
 
-    `first` and `last` are seconds of the epoch. `new` is whether all of a pattern came after the deployment; None where the
-    events do not tell.
+    `first`, `last` and `surge` (None, too, where no window is given) are seconds of the epoch. `new` is whether all of a pattern
+    came after the deployment; None where the events do not tell.
     """
     shapes, found = {}, {}
     for event in events:
@@ -78,11 +106,11 @@ def grouped(events, deployed_at=None, known_before=True):
         if shape not in shapes:
             shapes[shape] = pattern_of(event.message)
         found.setdefault(shapes[shape], []).append(event)
-    patterns = [_told(pattern, same, deployed_at, known_before) for pattern, same in found.items()]
+    patterns = [_told(pattern, same, deployed_at, known_before, window) for pattern, same in found.items()]
     return sorted(patterns, key=lambda each: (not each["new"], -each["count"], each["first"]))
 
 
-def _told(pattern, events, deployed_at, known_before):
+def _told(pattern, events, deployed_at, known_before, window):
     first, last = min(events, key=lambda event: event.at), max(events, key=lambda event: event.at)
     new = None
     if deployed_at is not None:
@@ -97,4 +125,5 @@ def _told(pattern, events, deployed_at, known_before):
         "log_groups": sorted({event.group for event in events}),
         "streams": len({event.stream for event in events}),
         "new": new,
+        "surge": surge([event.at / 1000 for event in events], *window) if window else None,
     }

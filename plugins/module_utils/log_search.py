@@ -93,14 +93,19 @@ def search(aws, wanted, since, until, deployed_at, wait):
     return list(zip(groups, found.values(), strict=True))
 
 
-def told(found, deployed_at):
-    """Pure: what `search` has found as {patterns, searched, blind}; a group that could not be read is told in `blind`."""
+def told(found, deployed_at, window):
+    """Pure: what `search` has found as {patterns, searched, blind}; a group that could not be read is told in `blind`.
+
+    Args:
+        deployed_at, window: as for `log_patterns.grouped`.
+    """
     read = [(group, each) for group, each in found if not isinstance(each, Exception)]
     return {
         "patterns": grouped(
             (event for _group, each in read for event in each.events),
             deployed_at,
             all(each.complete_before for _group, each in read),
+            window,
         ),
         "searched": [dict(group, matched=each.total, read=len(each.events), by=each.by) for group, each in read],
         "blind": [

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import operator
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from . import dns
-from .aws import code_of, explain
+from .aws import code_of, explain, together
 from .errors import Stop
 from .masking import masked, snippet
-from .web import request
+from .web import SAFE_METHODS, request
 
 LOG_PATTERN = "?ERROR ?Exception"
 
@@ -147,6 +148,21 @@ class Trial:
             "seconds": self.seconds,
             "seen": problem or f"answered {self.status}" + (f" at try {self.tries}" if self.tries > passes else ""),
         }
+
+
+def complaints(checks, dns_servers, tries, pause=0.0):
+    """What fails of `checks` at each of several tries, a line each. Those that may change something are left out.
+
+    Args:
+        pause: seconds between two tries; one that failed once may have met a target on its way out.
+    """
+    trials = [Trial(check, tuple(dns_servers)) for check in checks if check["method"] in SAFE_METHODS]
+    for number in range(tries):
+        failing = {str(at): trial.look for at, trial in enumerate(trials) if trial.problem}
+        if failing:
+            time.sleep(pause if number else 0)
+            together(**failing)
+    return tuple(f"{trial.check['name']}: {trial.problem}" for trial in trials if trial.problem)
 
 
 def skipped(check):

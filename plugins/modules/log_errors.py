@@ -18,24 +18,6 @@ description:
   - B(Risk:) none for the service. Logs Insights gives the newest 10,000 lines; beyond them counts are of those lines, as
     RV(searched) says.
 options:
-  log_groups:
-    description: Where to look.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the log group.
-        type: str
-        required: true
-      region:
-        description: Its region. Default is O(region).
-        type: str
-  terms:
-    description: A line with any of these words is an error. Case counts.
-    type: list
-    elements: str
-    default: [ERROR, Exception, FATAL, CRITICAL]
   within_minutes:
     description: How far to look back, in minutes.
     type: int
@@ -43,11 +25,8 @@ options:
   deployed_at:
     description: When the last deployment began, in seconds of the epoch or as ISO 8601. What came only after it is new.
     type: str
-  insights_above_minutes:
-    description: A longer window is read by Logs Insights.
-    type: int
-    default: 60
 extends_documentation_fragment:
+  - sre.runbooks.readings.logs
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -82,7 +61,8 @@ RETURN = r"""
 patterns:
   description:
     - The kinds of errors, new ones first, then by count. C(first) and C(last) are seconds of the epoch. C(new) is null where it
-      is not known whether a pattern was there before the deployment.
+      is not known whether a pattern was there before the deployment. C(surge) is the second since which it comes much more often
+      than before, null where it does not.
   returned: unless refused
   type: list
   elements: dict
@@ -95,6 +75,7 @@ patterns:
       log_groups: [/ecs/regami-api]
       streams: 2
       new: true
+      surge: 1763712122.4
 searched:
   description: For each log group how many lines matched, how many of them were read, and by which API.
   returned: unless refused
@@ -164,11 +145,11 @@ class LogErrors(Verb):
         found = log_search.search(self.aws, wanted, since, until, deployed_at, self.wait)
         # A deployment before the window leaves nothing to compare with.
         compared = deployed_at if deployed_at is not None and deployed_at > since else None
-        return {"found": found, "deployed_at": compared}
+        return {"found": found, "deployed_at": compared, "window": (since, until)}
 
     @staticmethod
     def plan(observed, wanted):
-        told = log_search.told(observed["found"], observed["deployed_at"])
+        told = log_search.told(observed["found"], observed["deployed_at"], observed["window"])
         notes = [*_told(told["patterns"]), *_shortened(told["searched"])]
         return Plan(notes=(*notes, *(f"cannot see {line}" for line in told["blind"])), returned=told)
 

@@ -20,41 +20,13 @@ description:
   - Two calls for each region answer for up to 500 metrics. A region that cannot be read is told in RV(blind) and fails nothing.
   - B(Risk:) none. CloudWatch is a minute or two late, so an incident that began just now may not be seen.
 options:
-  load_balancer_arns:
-    description: Application Load Balancers, in any regions.
-    type: list
-    elements: str
-    default: []
-  cluster:
-    description: Name or ARN of the ECS cluster of O(service), in O(region).
-    type: str
-  service:
-    description: Name or ARN of an ECS service.
-    type: str
-  db_instances:
-    description: Names of RDS instances in O(region).
-    type: list
-    elements: str
-    default: []
-  auto_scaling_groups:
-    description: Names of Auto Scaling groups in O(region).
-    type: list
-    elements: str
-    default: []
-  instance_ids:
-    description: EC2 instances in O(region).
-    type: list
-    elements: str
-    default: []
   within_minutes:
     description: Length of each of the three windows, in minutes. CloudWatch keeps minutes for 15 days.
     type: int
     default: 30
-  limits:
-    description: Above these a value is abnormal however usual it is, by the name of the metric; in seconds and percent.
-    type: dict
-    default: {}
 extends_documentation_fragment:
+  - sre.runbooks.readings
+  - sre.runbooks.readings.metrics
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules

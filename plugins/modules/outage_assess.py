@@ -196,7 +196,6 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     outage,
     rds,
     smoke,
-    web,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
@@ -281,14 +280,7 @@ class OutageAssess(Verb):
         return {"serving": work.serving, "wanted": work.wanted, "release": work.release}
 
     def _users(self):
-        """What fails of that which users ask, a line each."""
-        checks = [check for check in self.params["checks"] if check["method"] in web.SAFE_METHODS]
-        trials = [smoke.Trial(check, tuple(self.params["dns_servers"])) for check in checks]
-        for _try in range(TRIES):
-            failing = {str(number): trial.look for number, trial in enumerate(trials) if trial.problem}
-            if failing:
-                together(**failing)
-        return tuple(f"{trial.check['name']}: {trial.problem}" for trial in trials if trial.problem)
+        return smoke.complaints(self.params["checks"], self.params["dns_servers"], TRIES)
 
     def _tasks(self):
         """The ECS service and the share of its requests that fail."""

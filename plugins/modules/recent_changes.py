@@ -17,32 +17,13 @@ description:
   - What cannot be read is told in RV(blind) and fails nothing.
   - B(Risk:) none. CloudTrail is some minutes late, so what was done just now may be missing.
 options:
-  cluster:
-    description: Name or ARN of the ECS cluster of O(service), in O(region).
-    type: str
-  service:
-    description: Name of an ECS service.
-    type: str
-  db_instances:
-    description: Names of RDS instances in O(region).
-    type: list
-    elements: str
-    default: []
-  auto_scaling_groups:
-    description: Names of Auto Scaling groups in O(region).
-    type: list
-    elements: str
-    default: []
-  names:
-    description: Names of other resources whose writes are listed too, such as a load balancer's or a security group's id.
-    type: list
-    elements: str
-    default: []
   within_minutes:
     description: How far to look back, in minutes. RDS keeps 14 days, CloudTrail 90.
     type: int
     default: 180
 extends_documentation_fragment:
+  - sre.runbooks.readings
+  - sre.runbooks.readings.changes
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules

@@ -187,7 +187,7 @@ waited_seconds:
 
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import ecs, smoke, triage, web
+from ansible_collections.sre.runbooks.plugins.module_utils import ecs, smoke, triage
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
@@ -286,16 +286,8 @@ class TriageAssess(Verb):
 
     def _failing(self):
         """{tries in a row that failed: lines} of the checks; one that passes once is not asked again."""
-        checks = [check for check in self.params["checks"] if check["method"] in web.SAFE_METHODS]
-        trials = [smoke.Trial(check, tuple(self.params["dns_servers"])) for check in checks]
         tries = max([1, *(rule.reached_at for rule in self.rules if rule.signal == triage.FAILED_CHECKS)])
-        for number in range(tries):
-            failing = {str(at): trial.look for at, trial in enumerate(trials) if trial.problem}
-            if failing:
-                if number:
-                    time.sleep(PAUSE)
-                together(**failing)
-        lines = tuple(f"{trial.check['name']}: {trial.problem}" for trial in trials if trial.problem)
+        lines = smoke.complaints(self.params["checks"], self.params["dns_servers"], tries, PAUSE)
         return (tries if lines else 0), lines
 
     def _lost(self, checks):
@@ -358,7 +350,7 @@ def gathered(observed, wanted):
     service = observed.get("service")
     known = service if isinstance(service, dict) else {}
     if known:
-        counts[triage.RESTARTS] = known["failures"]
+        counts[triage.RESTARTS] = [(at, why) for at, why, _deployment in known["failures"]]
     if "serving" in out.get("before", {}):
         counts[triage.SERVING] = out["before"]["serving"]
     return triage.Seen(

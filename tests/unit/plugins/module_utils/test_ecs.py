@@ -159,7 +159,7 @@ def test_failures_are_told_with_their_time_and_wishes_are_none():
         stopped_task(2, stoppingAt=at(150), stoppedAt=at(160)),
         stopped_task(3, stopCode="UserInitiated", stoppedAt=at(170)),
     ]
-    assert [when for when, _why in ecs.Service(region, CLUSTER, SERVICE).failures()] == [150, 100]
+    assert [when for when, _why, _deployment in ecs.Service(region, CLUSTER, SERVICE).failures()] == [150, 100]
 
 
 def test_a_task_that_is_stopping_may_still_write():

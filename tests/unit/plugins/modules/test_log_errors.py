@@ -26,7 +26,11 @@ def event(at, message):
 
 def test_the_plan_tells_new_patterns_first_and_what_it_could_not_read():
     found = Found((event(60, "ERROR old"), event(7200, "ERROR new")), 2, True, "FilterLogEvents")
-    observed = {"found": [(GROUP, found), (OTHER, Stop("there is no log group /ecs/web"))], "deployed_at": 3600}
+    observed = {
+        "found": [(GROUP, found), (OTHER, Stop("there is no log group /ecs/web"))],
+        "deployed_at": 3600,
+        "window": (0, 7300),
+    }
     plan = LogErrors.plan(observed, {})
     assert not plan.steps
     assert plan.notes == (
@@ -39,7 +43,7 @@ def test_the_plan_tells_new_patterns_first_and_what_it_could_not_read():
 
 def test_the_plan_says_that_it_has_not_read_all():
     found = Found((event(1, "ERROR x"),), 25000, False, "Logs Insights")
-    plan = LogErrors.plan({"found": [(GROUP, found)], "deployed_at": None}, {})
+    plan = LogErrors.plan({"found": [(GROUP, found)], "deployed_at": None, "window": (0, 60)}, {})
     assert plan.notes[-1] == "25000 lines of /ecs/app match; counts are of the 1 that were read"
 
 

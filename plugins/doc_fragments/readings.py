@@ -1,0 +1,85 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Whose metrics, logs and changes are read; ARGUMENTS of `metrics`, `log_search` and `changes` are the same in code."""
+
+    DOCUMENTATION = r"""
+options:
+  cluster:
+    description: Name or ARN of the ECS cluster of O(service), in O(region).
+    type: str
+  service:
+    description: Name or ARN of an ECS service.
+    type: str
+  db_instances:
+    description: Names of RDS instances in O(region).
+    type: list
+    elements: str
+    default: []
+  auto_scaling_groups:
+    description: Names of Auto Scaling groups in O(region).
+    type: list
+    elements: str
+    default: []
+"""
+
+    METRICS = r"""
+options:
+  load_balancer_arns:
+    description: Application Load Balancers, in any regions.
+    type: list
+    elements: str
+    default: []
+  instance_ids:
+    description: EC2 instances in O(region).
+    type: list
+    elements: str
+    default: []
+  limits:
+    description: Above these a value is abnormal however usual it is, by the name of the metric; in seconds and percent.
+    type: dict
+    default: {}
+"""
+
+    LOGS = r"""
+options:
+  log_groups:
+    description: Where to look for errors.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the log group.
+        type: str
+        required: true
+      region:
+        description: Its region. Default is O(region).
+        type: str
+  terms:
+    description: A line with any of these words is an error. Case counts.
+    type: list
+    elements: str
+    default: [ERROR, Exception, FATAL, CRITICAL]
+  insights_above_minutes:
+    description: A longer window of logs is read by Logs Insights.
+    type: int
+    default: 60
+"""
+
+    CHANGES = r"""
+options:
+  names:
+    description:
+      - Names of other resources whose writes are listed too, such as a load balancer's or a security group's id. Writes to rules
+        of the network and to permissions are listed whatever they name.
+    type: list
+    elements: str
+    default: []
+"""

@@ -1,0 +1,297 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The likely cause of an incident, with what speaks for it and against it. All of it pure; `cause_rules` are the rules.
+
+Each clue removes a share of the doubt that is left, or of the belief that is there: two clues of 0.6 leave 0.16 of doubt. What
+could not be looked at is no clue, neither way; it lowers the confidence. Where nothing is believed enough, or two causes alike,
+the answer is "unknown", which sends nobody the wrong way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from . import error_kinds, outage
+from .cloudwatch import PERIOD
+from .metrics import clock
+
+UNKNOWN = "unknown"
+# Where a clue is read. Without one of these so much of the confidence is gone.
+LOGS, METRICS, CHANGES, TASKS, DATABASE, DEPENDENCIES = (
+    "logs",
+    "metrics",
+    "changes",
+    "tasks",
+    "database",
+    "dependencies",
+)
+BLINDNESS = {LOGS: 0.25, METRICS: 0.15, CHANGES: 0.15, TASKS: 0.1, DATABASE: 0.05, DEPENDENCIES: 0.05}
+# The best must be believed so much, and by so much more than the second.
+ENOUGH, AHEAD = 0.5, 0.15
+# A cause that is believed takes so much of the belief in what it brings about, unless that is believed by so much more.
+EXPLAINED, BEHIND = 0.75, 0.25
+# Minutes: so long before the trouble a change may have been to be taken for its cause, and is it without a doubt.
+LOOK_BACK, AT_ONCE = 60, 10
+# A metric says when in whole minutes; clocks differ a little.
+PRECISION = PERIOD
+# A kind of error with less than this of all the new errors began none of them.
+FEWEST = 0.05
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that was said of the trouble.
+
+    Attributes:
+        text: for people, masked.
+        share: of all that was said at the same place, 0 to 1.
+        since: epoch seconds; None where it does not tell.
+        count: how often, `streams`: by how many tasks or hosts; 0 where that is not known.
+        new: whether it was said only after the newest deployment began; None where that is not known.
+        where: LOGS, TASKS, ...
+    """
+
+    text: str
+    share: float = 1.0
+    since: float | None = None
+    count: int = 0
+    streams: int = 0
+    new: bool | None = None
+    where: str = LOGS
+
+    @property
+    def kind(self):
+        return error_kinds.kind_of(self.text)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """All that was looked at, at `now` (epoch seconds).
+
+    Attributes:
+        metrics: entries of `metrics.judge`; patterns: of `log_patterns.grouped`.
+        changes: changes.Change, oldest first; revision: what `changes.told` says of it.
+        release, released, rollout: what the newest deployment brings, when it began, and why it failed (None where not).
+        stops: ((epoch seconds, why, whether it was a task of the newest deployment) of each task that failed.
+        targets: {target, state, reason} of each; running: how many tasks run.
+        complaints: what fails of what users ask, a line each.
+        dependencies: entries of `dependencies.assess`.
+        database: outage.Database; sessions: sessions.Seen. None where not looked at.
+        related: names and ids of what the service needs, which a change may name.
+        unseen: {one of BLINDNESS: lines that say what could not be read there, and why}.
+    """
+
+    now: float
+    metrics: tuple = ()
+    patterns: tuple = ()
+    changes: tuple = ()
+    revision: dict = field(default_factory=dict)
+    release: str = ""
+    released: float | None = None
+    rollout: str | None = None
+    stops: tuple = ()
+    targets: tuple = ()
+    running: int = 0
+    complaints: tuple = ()
+    dependencies: tuple = ()
+    database: outage.Database | None = None
+    sessions: object = None
+    related: tuple = ()
+    unseen: dict = field(default_factory=dict)
+
+    @property
+    def errors(self):
+        """[Said] of the logs: the errors that came up, each with its share of them; all errors where none did."""
+        surging = [each for each in self.patterns if each["surge"] is not None]
+        # Errors that go on as they always did are no news, unless nothing else is there to be read.
+        fresh, faith = (surging, 1.0) if surging else (self.patterns, 0.5)
+        total = sum(each["count"] for each in fresh)
+        said = [
+            Said(
+                each["pattern"],
+                faith * each["count"] / total,
+                each["surge"] or each["first"],
+                each["count"],
+                each["streams"],
+                each["new"],
+            )
+            for each in fresh
+        ]
+        return [each for each in said if each.share >= FEWEST]
+
+    @property
+    def said(self):
+        """[Said] of all places."""
+        why = [Said(why, since=at, where=TASKS) for at, why, _ours in self.stops]
+        return [*self.errors, *why, *(Said(line, where=TASKS) for line in self.complaints)]
+
+    def metric(self, *names):
+        """The abnormal entries of these metrics."""
+        return [each for each in self.metrics if each["name"] in names and each["abnormal"]]
+
+    @property
+    def onset(self):
+        """When the trouble began, as near as anything tells (epoch seconds); None where none is to be seen."""
+        felt = [each["since"] for each in self.metric("error_percent", "p50", "p95", "p99")]
+        logged = [each.since for each in self.errors] if any(each["surge"] for each in self.patterns) else []
+        stopped = [at for at, _why, _ours in self.stops]
+        return min([*felt, *logged] or stopped, default=None)
+
+    @property
+    def is_calm(self):
+        """Is nothing wrong, as far as can be seen? Errors that go on as always are trouble only where no metric can be read."""
+        return self.onset is None and not (
+            self.complaints
+            or any(each["ok"] is False for each in self.dependencies)
+            or (self.database and self.database.answers is False)
+            or (self.sessions and not self.sessions.free)
+            or (self.patterns and METRICS in self.unseen)
+        )
+
+    def before(self, moment):
+        """How surely something at `moment` (epoch seconds) came shortly before the trouble, 0 to 1. A cause is not late."""
+        onset = self.onset
+        if onset is None:
+            onset = self.now
+        minutes = (onset - moment) / 60
+        if minutes < -PRECISION / 60 or minutes > LOOK_BACK:
+            return 0.0
+        return 1.0 if minutes <= AT_ONCE else 0.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a clue has found: the sentence with its figures, and how much of the clue's weight it has, 0 to 1."""
+
+    text: str
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Clue:
+    """One thing that speaks for or against a cause.
+
+    Attributes:
+        where: one of BLINDNESS: what it is read from.
+        weight: the share of the doubt (against: of the belief) that it removes, 0 to 1.
+        look: Signals -> Evidence, or None where it is not there.
+    """
+
+    where: str
+    weight: float
+    look: Callable
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause that a runbook knows, with its sections.
+
+    Attributes:
+        name: the key that programs read; `title`: for people.
+        brings: names of causes whose signs it brings about.
+        advice: what a person does about it, where no playbook does.
+        playbook, arguments: the playbook that mends it, and its variables besides env.
+    """
+
+    name: str
+    title: str
+    source: str
+    speaks_for: tuple
+    against: tuple = ()
+    brings: tuple = ()
+    playbook: str = ""
+    arguments: str = ""
+    advice: str = ""
+
+    def command(self, environment):
+        return " ".join(f"ansible-playbook playbooks/{self.playbook}.yml -e env={environment} {self.arguments}".split())
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One cause as the signals have it; `score` is how far it is believed, 0 to 1."""
+
+    cause: Cause
+    score: float
+    evidence_for: tuple = ()
+    evidence_against: tuple = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The name of the likely cause or UNKNOWN, how sure that is (0 to 1), why, and every cause for which anything speaks."""
+
+    cause: str
+    confidence: float
+    because: str
+    causes: tuple
+    onset: float | None
+
+
+def judge(signals, rules):
+    """Pure: which of `rules` is the cause of what `signals` tell."""
+    if signals.is_calm:
+        blind = ", as far as could be seen" if signals.unseen else ""
+        return Verdict(UNKNOWN, 0.0, f"nothing of the service is abnormal{blind}", (), None)
+    alone = {cause.name: _alone(cause, signals) for cause in rules}
+    judged = [_among(each, alone) for each in alone.values()]
+    judged = sorted((each for each in judged if each.evidence_for), key=lambda each: -each.score)
+    cause, because = _decided(judged)
+    best = judged[0].score if judged else 0.0
+    seen = 1 - sum(BLINDNESS[where] for where in signals.unseen)
+    return Verdict(cause, round(best * max(seen, 0.0), 2), because, tuple(judged), signals.onset)
+
+
+def _alone(cause, signals):
+    """How far the clues of a cause are believed, whatever else may be the matter."""
+    found = [(clue, clue.look(signals)) for clue in cause.speaks_for]
+    doubt = 1.0
+    for clue, evidence in found:
+        doubt *= 1 - clue.weight * (evidence.strength if evidence else 0)
+    score, contrary = 1 - doubt, [(clue, clue.look(signals)) for clue in cause.against]
+    for clue, evidence in contrary:
+        score *= 1 - clue.weight * (evidence.strength if evidence else 0)
+    return Judged(
+        cause,
+        round(score, 3),
+        tuple(evidence.text for _clue, evidence in found if evidence),
+        tuple(evidence.text for _clue, evidence in contrary if evidence),
+    )
+
+
+def _among(judged, others):
+    """The same beside the other causes: what one of them brings about is its sign, and not another cause."""
+    believed = [
+        each
+        for each in others.values()
+        if judged.cause.name in each.cause.brings and each.score >= ENOUGH and each.score >= judged.score - BEHIND
+    ]
+    if not believed or not judged.evidence_for:
+        return judged
+    best = max(believed, key=lambda each: each.score)
+    why = f"{best.cause.title} brings this about: {best.evidence_for[0]}"
+    score = round(judged.score * (1 - EXPLAINED * best.score), 3)
+    return Judged(judged.cause, score, judged.evidence_for, (*judged.evidence_against, why))
+
+
+def _decided(judged):
+    """(name or UNKNOWN, why)."""
+    if not judged:
+        return UNKNOWN, "nothing that was seen speaks for any cause"
+    best = judged[0]
+    if best.score < ENOUGH:
+        return UNKNOWN, f"too little speaks for any cause; most for {best.cause.title}: {best.evidence_for[0]}"
+    if len(judged) > 1 and best.score - judged[1].score < AHEAD:
+        second = judged[1]
+        return UNKNOWN, (
+            f"{best.cause.title} and {second.cause.title} are alike: {best.evidence_for[0]}; {second.evidence_for[0]}"
+        )
+    return best.cause.name, f"{best.cause.title}: {'; '.join(best.evidence_for)}"
+
+
+def since(moment):
+    """For people; nothing where it is not known."""
+    return f" since {clock(moment)} UTC" if moment is not None else ""
