@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 from kubernetes import config
 from world import wait_until
 
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 from sandbox.client import Sandbox
 
 REAL = "SRE_RUNBOOKS_TEST_KUBECONFIG"
@@ -216,16 +216,6 @@ class Namespace:
 
 
 def run_module(verb: str, check: bool = False, /, **arguments: Any) -> dict:
-    """A module's main() in this process, as the action plugin of the collection calls it."""
+    """What this verb exits with, run in this process."""
     module = importlib.import_module(f"ansible_collections.sre.runbooks.plugins.modules.{verb}")
-    given = {key: value for key, value in arguments.items() if value is not None}
-    given |= {"_ansible_check_mode": check, "_ansible_diff": True}
-    result: dict = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-        patch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        record: Callable = lambda _self, outcome: result.update(outcome)  # noqa: E731
-        patch.setattr(basic.AnsibleModule, "_record_module_result", record, raising=False)
-        with pytest.raises(SystemExit):
-            module.main()
-    return {"failed": False, **result}
+    return run_main(module.main, check, **{key: value for key, value in arguments.items() if value is not None})

@@ -5,13 +5,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-from ansible.module_utils import basic
 from botocore.exceptions import ClientError
 
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer
@@ -31,20 +28,6 @@ def at_once(look: Callable, done: Callable, *_args: Any, tick: Callable, **_how:
         if done(seen := look()):
             return seen, 0.0
     raise AssertionError("never over")
-
-
-def outcome(monkeypatch: pytest.MonkeyPatch, main: Callable, check: bool, **arguments: Any) -> dict:
-    """What a module returns, as the action plugin hears it."""
-    given = {"region": "us-east-1", "_ansible_check_mode": check, **arguments}
-    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-    recorded: dict = {}
-    monkeypatch.setattr(
-        basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-    )
-    with pytest.raises(SystemExit):
-        main()
-    return recorded
 
 
 class Account:

@@ -6,10 +6,7 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import (
@@ -20,6 +17,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import (
     WaitTimeout,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
 
 class Counter(Verb):
@@ -65,17 +63,8 @@ class Ended(Exception):
 def run(monkeypatch):
     def go(verb_class=Counter, check=False, value=0, faults=()):
         Counter.value, Counter.faults = value, iter(faults)
-        arguments = {"region": "us-east-1", "_ansible_check_mode": check, "_ansible_diff": True}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
         monkeypatch.setattr(engine.time, "sleep", lambda seconds: None)
-        recorded = {}
-        monkeypatch.setattr(
-            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-        )
-        with pytest.raises(SystemExit):
-            engine.run(engine.verb_module({}), verb_class)
-        return recorded
+        return run_main(lambda: engine.run(engine.verb_module({}), verb_class), check, region="us-east-1")
 
     return go
 

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 from botocore.exceptions import ClientError
 
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Refusal
 from ansible_collections.sre.runbooks.plugins.modules import asg_rollback
 from ansible_collections.sre.runbooks.plugins.modules.asg_rollback import AsgRollback
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
 
 def refresh(goal: int | str | None, status: str = "Successful", number: int = 0) -> dict:
@@ -238,24 +236,12 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Fleet:
     return there
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
-    def go(check: bool = False, **arguments: object) -> dict:
-        given = {"auto_scaling_group": "fleet", "region": "us-east-1", "_ansible_check_mode": check, **arguments}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        recorded: dict = {}
-        monkeypatch.setattr(
-            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-        )
-        with pytest.raises(SystemExit):
-            asg_rollback.main()
-        return recorded
-
-    return go
+def run(check: bool = False, **arguments: object) -> dict:
+    given = {"auto_scaling_group": "fleet", "region": "us-east-1", **arguments}
+    return run_main(asg_rollback.main, check, **given)
 
 
-def test_it_refreshes_waits_and_says_how_to_go_forward_again(fleet: Fleet, run: Callable) -> None:
+def test_it_refreshes_waits_and_says_how_to_go_forward_again(fleet: Fleet) -> None:
     result = run(min_healthy_percentage=100)
     assert not result.get("failed"), result
     ((operation, arguments),) = fleet.changes
@@ -269,13 +255,13 @@ def test_it_refreshes_waits_and_says_how_to_go_forward_again(fleet: Fleet, run: 
     assert run()["changed"] is False
 
 
-def test_check_mode_changes_nothing_and_predicts(fleet: Fleet, run: Callable) -> None:
+def test_check_mode_changes_nothing_and_predicts(fleet: Fleet) -> None:
     result = run(check=True)
     assert not fleet.changes
     assert result["after"] == {"version": "2", "instances": {"2": 2}, "refresh": "Successful"}
 
 
-def test_a_lost_answer_is_looked_after_and_not_repeated(fleet: Fleet, run: Callable) -> None:
+def test_a_lost_answer_is_looked_after_and_not_repeated(fleet: Fleet) -> None:
     fleet.trouble["start_instance_refresh"] = LostAnswer("no answer")
     result = run()
     assert not result.get("failed"), result
@@ -283,14 +269,14 @@ def test_a_lost_answer_is_looked_after_and_not_repeated(fleet: Fleet, run: Calla
     assert result["after"]["version"] == "2"
 
 
-def test_a_refresh_that_fails_is_red_with_the_reason(fleet: Fleet, run: Callable) -> None:
+def test_a_refresh_that_fails_is_red_with_the_reason(fleet: Fleet) -> None:
     fleet.ends = "Failed"
     result = run()
     assert result["failed"]
     assert "the instance refresh r9 of fleet ended Failed: instances failed" in result["msg"]
 
 
-def test_another_refresh_that_came_first_is_looked_at(fleet: Fleet, run: Callable) -> None:
+def test_another_refresh_that_came_first_is_looked_at(fleet: Fleet) -> None:
     problem = {"Error": {"Code": "InstanceRefreshInProgress", "Message": "already"}, "ResponseMetadata": {}}
     fleet.trouble["start_instance_refresh"] = ClientError(problem, "StartInstanceRefresh")
     result = run()

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.sre.runbooks.plugins.modules import command_rollback
 from ansible_collections.sre.runbooks.plugins.modules.command_rollback import CommandRollback
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
 
 @pytest.fixture
@@ -32,21 +32,8 @@ def script(ran: Path) -> Callable[..., list[str]]:
     return make
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
-    def go(check: bool = False, **arguments: object) -> dict:
-        given = {**arguments, "_ansible_check_mode": check}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        recorded: dict = {}
-        monkeypatch.setattr(
-            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-        )
-        with pytest.raises(SystemExit):
-            command_rollback.main()
-        return recorded
-
-    return go
+def run(check: bool = False, **arguments: object) -> dict:
+    return run_main(command_rollback.main, check, **arguments)
 
 
 def test_the_plan_says_what_would_run_and_what_it_cannot_know() -> None:
@@ -57,7 +44,7 @@ def test_the_plan_says_what_would_run_and_what_it_cannot_know() -> None:
     assert CommandRollback.plan(observed | {"state": "nothing to do"}, {"check_argv": ["x"]}).steps == ()
 
 
-def test_it_runs_filled_in_and_its_output_is_returned(script: Callable, run: Callable, ran: Path) -> None:
+def test_it_runs_filled_in_and_its_output_is_returned(script: Callable, ran: Path) -> None:
     result = run(argv=script("deploy", 0, "--version={version}"), values={"version": "v1.2.3"})
     assert not result.get("failed"), result
     assert ran.read_text() == "deploy --version=v1.2.3\n"
@@ -68,7 +55,7 @@ def test_it_runs_filled_in_and_its_output_is_returned(script: Callable, run: Cal
     )
 
 
-def test_check_mode_runs_the_dry_run_alone(script: Callable, run: Callable, ran: Path) -> None:
+def test_check_mode_runs_the_dry_run_alone(script: Callable, ran: Path) -> None:
     result = run(
         check=True, argv=script("deploy"), check_argv=script("plan", 2), changed_codes=[2], unchanged_codes=[0]
     )
@@ -80,39 +67,39 @@ def test_check_mode_runs_the_dry_run_alone(script: Callable, run: Callable, ran:
     )
 
 
-def test_check_mode_without_a_dry_run_runs_nothing(script: Callable, run: Callable, ran: Path) -> None:
+def test_check_mode_without_a_dry_run_runs_nothing(script: Callable, ran: Path) -> None:
     result = run(check=True, argv=script("deploy"))
     assert not ran.exists()
     assert "nothing can be told" in result["notes"][0]
 
 
-def test_where_the_dry_run_finds_nothing_to_do_nothing_is_done(script: Callable, run: Callable, ran: Path) -> None:
+def test_where_the_dry_run_finds_nothing_to_do_nothing_is_done(script: Callable, ran: Path) -> None:
     result = run(argv=script("deploy"), check_argv=script("plan", 0), changed_codes=[2], unchanged_codes=[0])
     assert ran.read_text() == "plan\n"
     assert (result["changed"], result["after"]) == (False, {"state": "nothing to do"})
 
 
-def test_a_dry_run_that_fails_closes_the_gate(script: Callable, run: Callable, ran: Path) -> None:
+def test_a_dry_run_that_fails_closes_the_gate(script: Callable, ran: Path) -> None:
     result = run(argv=script("deploy"), check_argv=script("plan", 1))
     assert ran.read_text() == "plan\n"
     assert "the dry run" in result["msg"]
     assert "exit status 1: says plan): nothing was changed" in result["msg"]
 
 
-def test_a_failure_says_how_to_go_on(script: Callable, run: Callable) -> None:
+def test_a_failure_says_how_to_go_on(script: Callable) -> None:
     result = run(argv=script("deploy", 4), resume="unlock the state, then the same command again")
     assert result["failed"]
     assert "exit status 4: says deploy" in result["msg"]
     assert result["msg"].endswith("to go on: unlock the state, then the same command again")
 
 
-def test_a_version_that_is_none_is_refused(script: Callable, run: Callable, ran: Path) -> None:
+def test_a_version_that_is_none_is_refused(script: Callable, ran: Path) -> None:
     for version in ("", "-x", "v1;reboot"):
         assert run(argv=script("deploy", 0, "{version}"), values={"version": version})["failed"]
     assert not ran.exists()
 
 
-def test_no_secret_comes_out(run: Callable) -> None:
+def test_no_secret_comes_out() -> None:
     code = "import os; print('token', os.environ['DEPLOY_TOKEN'])"
     result = run(
         argv=[sys.executable, "-c", code, "--password=Word-Secret-2"], environment={"DEPLOY_TOKEN": "Env-Secret-1"}

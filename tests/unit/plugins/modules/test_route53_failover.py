@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.sre.runbooks.plugins.module_utils import dns, waiting
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.dns import Answer
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
 from ansible_collections.sre.runbooks.plugins.modules import route53_failover
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
 ZONE, NAME = "Z1234567890ABC", "api.regami.test"
 GROUP = "arn:aws:elasticloadbalancing:us-west-2:123456789012:targetgroup/regami-tg-secondary/50dc6c495c0c9188"
@@ -146,16 +145,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
     monkeypatch.setattr(waiting.wait_until, "__defaults__", (None, None, str, clock.monotonic, clock.sleep))
 
     def go(arguments: dict, check: bool = False) -> dict:
-        given = {**arguments, "_ansible_check_mode": check, "_ansible_diff": True}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        recorded: dict = {}
-        monkeypatch.setattr(
-            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-        )
-        with pytest.raises(SystemExit):
-            route53_failover.main()
-        return recorded
+        return run_main(route53_failover.main, check, **arguments)
 
     return go
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.sre.runbooks.plugins.module_utils import performance, smoke, waiting, web
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
 from ansible_collections.sre.runbooks.plugins.modules import smoke_test
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
 HEALTH = {"name": "database", "url": "http://api.regami.test/health?check=db"}
 WRITE = {"name": "write", "url": "http://api.regami.test/v1/rows", "method": "POST", "json": {"id": 1}}
@@ -65,16 +65,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
     monkeypatch.setattr(smoke_test.time, "time", lambda: clock[0])
 
     def go(check: bool = False, **arguments: object) -> dict:
-        given = {**arguments, "_ansible_check_mode": check}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": given}).encode())
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        recorded: dict = {}
-        monkeypatch.setattr(
-            basic.AnsibleModule, "_record_module_result", lambda self, result: recorded.update(result), raising=False
-        )
-        with pytest.raises(SystemExit):
-            smoke_test.main()
-        return recorded
+        return run_main(smoke_test.main, check, **arguments)
 
     return go
 

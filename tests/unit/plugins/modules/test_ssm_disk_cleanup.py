@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +19,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.modules import ssm_disk_cleanup
 from ansible_collections.sre.runbooks.plugins.modules.ssm_disk_cleanup import ARGUMENTS, SsmDiskCleanup
-from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account, at_once, outcome
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
+from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account, at_once
 
 MB = 10**6
 WANTED = {name: each.get("default") for name, each in ARGUMENTS.items()}
@@ -205,16 +205,12 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     return there
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
-    def go(check: bool = False, **arguments: object) -> dict:
-        chosen = {} if {"instance_ids", "auto_scaling_group"} & arguments.keys() else {"tags": {"service": "shop"}}
-        return outcome(monkeypatch, ssm_disk_cleanup.main, check, **(chosen | arguments))
-
-    return go
+def run(check: bool = False, **arguments: object) -> dict:
+    chosen = {} if {"instance_ids", "auto_scaling_group"} & arguments.keys() else {"tags": {"service": "shop"}}
+    return run_main(ssm_disk_cleanup.main, check, **{"region": "us-east-1", **chosen, **arguments})
 
 
-def test_it_looks_cleans_and_says_what_is_free_before_and_after(shop: Shop, run: Callable) -> None:
+def test_it_looks_cleans_and_says_what_is_free_before_and_after(shop: Shop) -> None:
     full, roomy = shop.add(1.0, 60.0)
     result = run()
     assert not result.get("failed"), result
@@ -229,14 +225,14 @@ def test_it_looks_cleans_and_says_what_is_free_before_and_after(shop: Shop, run:
     assert (again["changed"], len(shop.commands("disk-cleanup"))) == (False, 1)
 
 
-def test_check_mode_looks_and_cleans_nothing(shop: Shop, run: Callable) -> None:
+def test_check_mode_looks_and_cleans_nothing(shop: Shop) -> None:
     shop.add(1.0)
     result = run(check=True)
     assert (result["changed"], shop.commands("disk-cleanup")) == (True, [])
     assert result["after"]["lowest_free_percent"] == 20.0
 
 
-def test_a_group_is_one_command_where_all_of_it_answer(shop: Shop, run: Callable) -> None:
+def test_a_group_is_one_command_where_all_of_it_answer(shop: Shop) -> None:
     shop.account.groups["fleet"] = names = shop.account.add(3, {"aws:autoscaling:groupName": "fleet"})
     shop.free.update(dict.fromkeys(names, 1.0))
     result = run(auto_scaling_group="fleet", max_concurrency="10%")
@@ -248,7 +244,7 @@ def test_a_group_is_one_command_where_all_of_it_answer(shop: Shop, run: Callable
     assert "there is no Auto Scaling group flet in us-east-1 (there are: fleet)" in refused["msg"]
 
 
-def test_those_that_do_not_answer_are_left_out_and_named_when_the_others_are_done(shop: Shop, run: Callable) -> None:
+def test_those_that_do_not_answer_are_left_out_and_named_when_the_others_are_done(shop: Shop) -> None:
     full = shop.add(1.0, 2.0)
     (silent,) = shop.add(0.0, PingStatus="ConnectionLost")
     (broken,) = shop.add(0.0)
@@ -262,7 +258,7 @@ def test_those_that_do_not_answer_are_left_out_and_named_when_the_others_are_don
     assert shop.commands("disk-cleanup")[0]["InstanceIds"] == full
 
 
-def test_a_lost_answer_cleans_once(shop: Shop, run: Callable) -> None:
+def test_a_lost_answer_cleans_once(shop: Shop) -> None:
     shop.add(1.0)
     shop.account.trouble = ["", "lost"]
     result = run()
@@ -270,7 +266,7 @@ def test_a_lost_answer_cleans_once(shop: Shop, run: Callable) -> None:
     assert len(shop.commands("disk-cleanup")) == 1
 
 
-def test_an_answer_that_never_comes_leads_to_another_look(shop: Shop, run: Callable) -> None:
+def test_an_answer_that_never_comes_leads_to_another_look(shop: Shop) -> None:
     shop.add(1.0)
     shop.account.trouble = ["", "reset"]
     result = run()
@@ -278,7 +274,7 @@ def test_an_answer_that_never_comes_leads_to_another_look(shop: Shop, run: Calla
     assert (len(shop.account.commands), result["after"]["below_target"]) == (3, 0)
 
 
-def test_a_run_that_was_killed_is_gone_on_with(shop: Shop, run: Callable) -> None:
+def test_a_run_that_was_killed_is_gone_on_with(shop: Shop) -> None:
     (name,) = shop.add(1.0)
     earlier = ssm.RunCommand(shop.account, "disk-cleanup")
     options = disk_cleanup.script_options(WANTED)
@@ -292,7 +288,7 @@ def test_a_run_that_was_killed_is_gone_on_with(shop: Shop, run: Callable) -> Non
     assert (result["changed"], result["command_ids"][-1], result["after"]["below_target"]) == (False, sent, 0)
 
 
-def test_a_selection_that_cannot_be_is_refused(shop: Shop, run: Callable) -> None:
+def test_a_selection_that_cannot_be_is_refused(shop: Shop) -> None:
     assert "instance_ids is empty" in run(instance_ids=[])["msg"]
     assert "one to five tags" in run(tags={str(number): "x" for number in range(6)})["msg"]
     assert "SSM manages no instance with service=shop" in run()["msg"]

@@ -18,7 +18,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.modules import ssm_end_process
 from ansible_collections.sre.runbooks.plugins.modules.ssm_end_process import SsmEndProcess
-from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account, at_once, outcome
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
+from ansible_collections.sre.runbooks.tests.unit.ssm_account import Account, at_once
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('x', flush=True); time.sleep(60)"
 OBEDIENT = "import time; print('x', flush=True); time.sleep(60)"
@@ -66,11 +67,11 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Account:
 
 
 @pytest.fixture
-def run(account: Account, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+def run(account: Account) -> Callable[..., dict]:
     (name,) = account.add(1)
 
     def go(check: bool = False, **arguments: Any) -> dict:
-        return outcome(monkeypatch, ssm_end_process.main, check, **{"instance_id": name, **arguments})
+        return run_main(ssm_end_process.main, check, **{"region": "us-east-1", "instance_id": name, **arguments})
 
     return go
 
