@@ -132,7 +132,8 @@ def _watch(process: subprocess.Popen, connection: socket.socket) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         while process.poll() is None:
-            if selector.select(0.1):
+            # Whoever has the answer hangs up too, and what the script has left running on purpose goes on.
+            if selector.select(0.1) and process.poll() is None:
                 _kill(process)
                 return
 

@@ -97,9 +97,9 @@ def _fill(world: World, what: str, instance: str | None = None, reserve: str = "
 
 
 def _stop_agent(machine: Machine) -> None:
+    machine.run(NO_RESERVE, 10)
     deadline = time.monotonic() + PATIENCE
-    # Begun again each time, since a busy machine may not come to start it; one more does no harm.
-    while machine.run(NO_RESERVE, 10)[1] != NO_ROOM:
+    while machine.run("true", 10)[1] != NO_ROOM:
         if time.monotonic() > deadline:
             raise ValueError(f"{machine.id} keeps some room")
         # What the look itself has freed must be taken again before the next one.

@@ -132,6 +132,15 @@ def test_an_agent_that_is_lost_holds_its_command_up_until_that_is_cancelled(
         sandbox.heal("agent-lost")
 
 
+def test_what_a_script_leaves_running_outlives_it(sandbox: Sandbox, batch: list[str]) -> None:
+    """Whoever asked hangs up as soon as the script has ended; twenty times, since that is a race."""
+    leave = "(sleep 0.2; echo >>/tmp/left) >/dev/null 2>&1 &"
+    for _time in range(20):
+        sandbox.control("instance", instance=batch[0], script=leave)
+    count = {"instance": batch[0], "script": "wc -l </tmp/left"}
+    wait_until(lambda: sandbox.control("instance", **count)["stdout"].strip() == "20", "each of them has written")
+
+
 def test_a_disk_without_any_room_stops_the_agent_too(sandbox: Sandbox, ssm: Any, batch: list[str]) -> None:
     sandbox.fault("disk-full", what="database", instance=batch[1], reserve="no")
     try:
