@@ -41,6 +41,7 @@ test: ## Run all tests
 	$(MAKE) --no-print-directory units
 	$(MAKE) --no-print-directory sanity
 	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory pages
 	$(MAKE) --no-print-directory molecule
 	$(MAKE) --no-print-directory pytest
 
@@ -70,6 +71,17 @@ docs: $(READY) ## Check that the documentation of every plugin and role renders
 	    names=$$(ansible-doc --type $$type --list sre.runbooks 2>/dev/null | awk '/^sre\./ { print $$1 }'); \
 	    [ -z "$$names" ] || ansible-doc --type $$type $$names >/dev/null; \
 	done
+
+# Debian's, since what a browser project offers for download is not in a package registry. Without root the tests skip.
+.PHONY: browser
+browser: ## Install the browser that the tests of pages look with, where there is none and we may
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+	    echo "== installing chromium"; apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+.PHONY: pages
+pages: $(READY) browser ## Look at the pages that the runbooks write, on a phone and at a desk
+	pytest tests/pages
 
 # Two at a time: `molecule test --workers` leaves out what makes and removes the sandbox of each.
 .PHONY: molecule

@@ -62,11 +62,13 @@ def events(folder):
 
 
 def write_report(folder, report):
-    """Write report.json whole or not at all."""
-    path = os.path.join(folder, "report.json")
+    write(os.path.join(folder, "report.json"), json.dumps(masked(report), indent=2, default=str) + "\n")
+
+
+def write(path, text):
+    """Write a file of mode 0600 whole or not at all. Raises OSError."""
     with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as part:
-        json.dump(masked(report), part, indent=2, default=str)
-        part.write("\n")
+        part.write(text)
     os.replace(path + ".part", path)
 
 

@@ -17,9 +17,15 @@ description:
     and C(db_cpu); of instances C(instance_cpu).
   - A value is abnormal above its limit in O(limits), or half as high again as 19 of 20 minutes of the two earlier windows were.
     Requests are abnormal when they are less than half of what is usual, too.
-  - Two calls for each region answer for up to 500 metrics. A region that cannot be read is told in RV(blind) and fails nothing.
+  - Two calls for each region answer for up to 500 metrics, and one more each of O(alarm_prefixes) for the alarms.
+  - A region that cannot be read is told in RV(blind) and fails nothing.
   - B(Risk:) none. CloudWatch is a minute or two late, so an incident that began just now may not be seen.
 options:
+  alarm_prefixes:
+    description: What the names of the service's alarms in O(region) begin with. Without one all alarms that ring there are told.
+    type: list
+    elements: str
+    default: []
   within_minutes:
     description: Length of each of the three windows, in minutes. CloudWatch keeps minutes for 15 days.
     type: int
@@ -46,6 +52,7 @@ EXAMPLES = r"""
     cluster: regami-cluster
     service: regami-service
     db_instances: [regami-db-primary]
+    alarm_prefixes: [regami-]
     region: us-east-1
     limits:
       error_percent: 1
@@ -82,6 +89,17 @@ metrics:
       since: 1763712120
       why: "p99 of regami-alb is 4.1 s, above 3 s since 08:02 UTC"
       series: [[1763712060, 0.2], [1763712120, 4.1]]
+alarms:
+  description: Alarms that ring or that have changed their state within the last two windows, the earliest first; C(since) in seconds of the epoch.
+  returned: unless refused
+  type: list
+  elements: dict
+  sample:
+    - name: regami-5xx
+      region: us-east-1
+      state: ALARM
+      since: 1763712241.3
+      why: "Threshold Crossed: 1 datapoint [12.0] was greater than the threshold (1.0)."
 abnormal:
   description: What is abnormal, a line each.
   returned: unless refused
@@ -117,7 +135,7 @@ undo:
   elements: dict
   sample: []
 notes:
-  description: RV(abnormal) and RV(blind).
+  description: RV(abnormal), the alarms that ring, and RV(blind).
   returned: unless refused
   type: list
   elements: str
@@ -131,34 +149,49 @@ waited_seconds:
 
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import metrics
+from ansible_collections.sre.runbooks.plugins.module_utils import alarms, metrics
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ("cloudwatch",)
+ARGUMENTS = dict(metrics.ARGUMENTS, alarm_prefixes=dict(type="list", elements="str", default=[]))
 
 
 class MetricsAssess(Verb):
     """Read, compare, and say."""
 
     def observe(self):
-        now = time.time()
+        now, minutes = time.time(), self.params["within_minutes"]
         signals = metrics.of_all(self.params, self.aws.region)
-        seen, blind = metrics.read(self.aws, signals, now, self.params["within_minutes"])
-        return {"seen": seen, "blind": blind, "now": now}
+        found = tried_together(
+            {
+                "metrics": lambda: metrics.read(self.aws, signals, now, minutes),
+                "alarms": lambda: alarms.read(self.aws, self.params["alarm_prefixes"], now - 2 * 60 * minutes),
+            }
+        )
+        seen, blind = found["metrics"]
+        return {"seen": seen, "blind": blind, "alarms": found["alarms"], "now": now}
 
     @staticmethod
     def plan(observed, wanted):
         judged = metrics.judged(observed["seen"], wanted["limits"], observed["now"])
         abnormal = [each["why"] for each in judged if each["abnormal"]]
         blind = [f"metrics in {region}: {why}" for region, why in observed["blind"].items()]
-        return Plan(notes=(*abnormal, *blind), returned={"metrics": judged, "abnormal": abnormal, "blind": blind})
+        ringing = observed["alarms"]
+        if isinstance(ringing, Exception):
+            blind.append(f"alarms: {reason(ringing)}")
+            ringing = []
+        return Plan(
+            notes=(*abnormal, *alarms.sentences(ringing), *blind),
+            returned={"metrics": judged, "alarms": ringing, "abnormal": abnormal, "blind": blind},
+        )
 
     def view(self, observed):
         return {}
 
 
 def main():
-    run(verb_module(metrics.ARGUMENTS, required_together=[("cluster", "service")]), MetricsAssess)
+    run(verb_module(ARGUMENTS, required_together=[("cluster", "service")]), MetricsAssess)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ short_description: Say how severe an incident is, and which playbook to run next
 description:
   - Judges what M(sre.runbooks.metrics_assess) and M(sre.runbooks.outage_assess) have found by the O(rules) of a team, and by what
     it looks at itself, side by side, a service's checks, several times where they fail, whether data that must be there is
-    there, which tasks failed lately, and which alarms are on. Nothing is changed, so checks with a method that may change
+    there, and which tasks failed lately. Nothing is changed, so checks with a method that may change
     something are left out.
   - The severity is that of the worst rule that is broken. A rule that could not be judged is told in RV(unjudged), what could
     not be seen in RV(blind); both fail nothing, and the severity is then at least what it says.
@@ -187,7 +187,7 @@ waited_seconds:
 
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import ecs, smoke, triage
+from ansible_collections.sre.runbooks.plugins.module_utils import alarms, ecs, smoke, triage
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
@@ -195,10 +195,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 
 # Seconds between two tries of a check that fails: three in a row are an outage, three at once may be one hiccup.
 PAUSE = 1.0
-# So many alarms are told.
-ALARMS_SHOWN = 5
 
-SERVICES = ("cloudwatch", "ecs")
+SERVICES = ("ecs",)
 ONE_LIMIT = [("above", "at_least", "below")]
 CHECK_OPTIONS = smoke.CHECK_ARGUMENTS["checks"]["options"]
 DATA_CHECK = ("name", "url", "headers", "expect_status", "expect_json", "expect_above", "within")
@@ -249,7 +247,7 @@ class TriageAssess(Verb):
         wanted = self.params
         data_checks = [_whole(check) for check in wanted["data_checks"]]
         smoke.refuse_malformed([*wanted["checks"], *data_checks], wanted["dns_servers"])
-        looks = dict(failing=self._failing, lost=lambda: self._lost(data_checks), alarms=self._alarms)
+        looks = dict(failing=self._failing, lost=lambda: self._lost(data_checks))
         if wanted["service"]:
             looks["service"] = self._service
         return dict(tried_together(looks), now=time.time(), rules=self.rules)
@@ -263,7 +261,7 @@ class TriageAssess(Verb):
             f"{finding.severity or 'not yet ' + finding.rule.severity}: {finding.text}" for finding in verdict.findings
         ]
         evidence += wanted["metrics"].get("abnormal", [])
-        evidence += alarms_told(observed["alarms"])
+        evidence += alarms.sentences(wanted["metrics"].get("alarms", []))
         blind = [f"cannot see {line}" for line in seen.blind]
         unjudged = [f"not judged: {line}" for line in verdict.unjudged]
         command = step.command(wanted["environment_name"])
@@ -311,23 +309,10 @@ class TriageAssess(Verb):
             "released": created.timestamp() if created else None,
         }
 
-    def _alarms(self):
-        """[(name, since)] of the alarms that are on in the region, the newest first."""
-        found = self.aws.read("cloudwatch", "describe_alarms", StateValue="ALARM", MaxRecords=100)
-        alarms = [(each["StateUpdatedTimestamp"], each["AlarmName"]) for each in found["MetricAlarms"]]
-        return [(name, since) for since, name in sorted(alarms, reverse=True)]
-
 
 def _whole(check):
     """A data check as the checks of a service are."""
     return {name: check.get(name, option.get("default")) for name, option in CHECK_OPTIONS.items()}
-
-
-def alarms_told(alarms):
-    """A line for each of the newest alarms; none where they could not be read."""
-    if isinstance(alarms, Exception):
-        return []
-    return [f"alarm {name} is on since {since:%H:%M} UTC" for name, since in alarms[:ALARMS_SHOWN]]
 
 
 def gathered(observed, wanted):
@@ -336,7 +321,7 @@ def gathered(observed, wanted):
     blind = [*measured.get("blind", [])]
     blind += [f"metrics: {measured['msg']}"] if "metrics" not in measured and measured.get("msg") else []
     blind += [f"what is down: {out['msg']}"] if "decision" not in out and out.get("msg") else []
-    names = {"failing": "checks", "lost": "data", "alarms": "alarms", "service": "tasks"}
+    names = {"failing": "checks", "lost": "data", "service": "tasks"}
     blind += [
         f"{name}: {reason(observed[key])}" for key, name in names.items() if isinstance(observed.get(key), Exception)
     ]

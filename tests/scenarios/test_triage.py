@@ -33,7 +33,8 @@ def verdict(run: Result) -> tuple[str, str, str]:
     """The severity, what breaks the worst rule, and the command line that it ends with."""
     notes = run.report["notes"]
     words = next(number for number, note in enumerate(notes) if note.startswith(("severity", "no rule is broken")))
-    return notes[words], notes[words + 1], notes[-1].removeprefix(f"next: {COMMAND}")
+    (following,) = (note for note in notes if note.startswith("next: "))
+    return notes[words], notes[words + 1], following.removeprefix(f"next: {COMMAND}")
 
 
 def points(world: World, name: str, stat: str = "Average") -> list[float]:
@@ -57,13 +58,32 @@ def points(world: World, name: str, stat: str = "Average") -> list[float]:
 
 
 def test_nothing_is_wrong_and_nothing_is_changed_in_check_mode_either(untouched: World) -> None:
+    cloudwatch = untouched.aws("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName="regami-5xx",
+        Namespace="AWS/ApplicationELB",
+        MetricName="HTTPCode_Target_5XX_Count",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    cloudwatch.set_alarm_state(AlarmName="regami-5xx", StateValue="ALARM", StateReason="Threshold Crossed by hand")
     for flags in ((), ("--check", "--diff")):
         run = triage(untouched, *flags)
+        (page,) = run.folder.glob("*.html")
+        drawn = page.read_text()
+        assert "alarm regami-5xx is ALARM: Threshold Crossed by hand" in drawn
+        assert "<svg" in drawn and "service memory of" in drawn
+        assert page.name in run.output
         assert verdict(run) == (
             "no rule is broken",
             "not judged: data_loss at least 1 (P0)",
             "recovery_validation.yml -e env=sandbox",
         )
+        assert [note for note in run.report["notes"] if note.startswith("alarm regami-5xx is on since ")]
+    cloudwatch.delete_alarms(AlarmNames=["regami-5xx"])
 
 
 def test_a_rule_that_would_never_be_broken_is_refused(untouched: World) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.modules.metrics_assess import MetricsAssess
 
 TEN = 1763719200
+ALARM = {"name": "regami-memory", "region": "us-east-1", "state": "ALARM", "since": TEN, "why": "Threshold Crossed"}
 
 
 def test_the_plan_changes_nothing_and_tells_what_is_abnormal_first():
@@ -20,6 +21,7 @@ def test_the_plan_changes_nothing_and_tells_what_is_abnormal_first():
     observed = {
         "now": TEN + 60,
         "seen": {cpu: metrics.Seen({TEN: 20.0}), memory: metrics.Seen({TEN: 91.0})},
+        "alarms": [ALARM],
         "blind": {"us-west-2": "no answer"},
     }
     plan = MetricsAssess.plan(observed, {"limits": {"service_memory": 85}})
@@ -27,6 +29,7 @@ def test_the_plan_changes_nothing_and_tells_what_is_abnormal_first():
     assert [each["name"] for each in plan.returned["metrics"]] == ["service_memory", "service_cpu"]
     assert plan.notes == (
         "service_memory of regami-service is 91 %, above 85 % since at least 10:00 UTC",
+        "alarm regami-memory is on since 10:00 UTC",
         "metrics in us-west-2: no answer",
     )
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import datetime
 from unittest import mock
 
 import pytest
@@ -40,7 +39,6 @@ LOOKED = {
     "rules": triage.rules(RULES, LEVELS),
     "failing": (0, ()),
     "lost": (),
-    "alarms": [],
     "service": {"failures": [], "release": "regami-api:3", "released": NOW - 864000},
 }
 
@@ -60,14 +58,14 @@ def test_what_could_not_be_seen_is_said_and_the_rest_still_counts():
         {"metrics": {"msg": "missing permission", "failed": True}, "outage": {"msg": "ecs got no answer"}},
         failing=(3, ("health: no answer",)),
         service=Unreachable("ecs got no answer"),
-        alarms=Stop("denied"),
+        lost=Stop("denied"),
     )
     assert made.returned["severity"] == "P0"
     assert made.notes[0] == "severity at least P0"
     assert made.returned["blind"] == [
         "metrics: missing permission",
         "what is down: ecs got no answer",
-        "alarms: denied",
+        "data: denied",
         "tasks: ecs got no answer",
     ]
     assert made.returned["next"]["command"] == "ansible-playbook playbooks/db_failover.yml -e env=prod"
@@ -88,8 +86,8 @@ def test_data_that_is_not_there_is_lost_and_data_that_was_looked_for_and_found_i
 
 
 def test_alarms_and_abnormal_metrics_are_told_and_make_no_severity_by_themselves():
-    since = datetime.datetime.fromtimestamp(NOW, datetime.UTC)
-    made = plan({"metrics": {"metrics": [], "abnormal": ["db_cpu is 99 %"]}}, alarms=[("regami-5xx", since)])
+    alarm = {"name": "regami-5xx", "state": "ALARM", "since": NOW}
+    made = plan({"metrics": {"metrics": [], "abnormal": ["db_cpu is 99 %"], "alarms": [alarm]}})
     assert made.returned["evidence"] == ["db_cpu is 99 %", "alarm regami-5xx is on since 10:00 UTC"]
     assert made.returned["severity"] is None
 
