@@ -33,15 +33,10 @@ requirements: $(READY) ## Pin requirements*.txt anew from requirements*.in
 	        --custom-compile-command "make requirements" $$set.in --output-file $$set.txt; \
 	done
 
-# Cheap and telling first; each part can be run alone.
+# What needs no sandbox first: the sanity tests, which use one core, beside all the rest. Each part can be run alone.
 .PHONY: test
 test: ## Run all tests
-	$(MAKE) --no-print-directory lint
-	$(MAKE) --no-print-directory contract
-	$(MAKE) --no-print-directory units
-	$(MAKE) --no-print-directory sanity
-	$(MAKE) --no-print-directory docs
-	$(MAKE) --no-print-directory pages
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target sanity lint contract units docs pages
 	$(MAKE) --no-print-directory molecule
 	$(MAKE) --no-print-directory pytest
 
