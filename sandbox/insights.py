@@ -56,12 +56,13 @@ class Query:
 def run(query: str, log_groups: list, start_time: int, end_time: int) -> tuple[list[dict[str, str]], dict]:
     """The rows and the statistics. Both ends of the time range, in seconds, are part of it."""
     fields, tests, newest_first, limit, counted = _parsed(query)
+    begin, end = start_time * 1000, end_time * 1000 + 999
     scanned = [
         (event, stream.log_stream_name, group.name)
         for group in log_groups
         for stream in group.streams.values()
         for event in stream.events
-        if start_time * 1000 <= event.timestamp <= end_time * 1000 + 999
+        if begin <= event.timestamp <= end
     ]
     rows = (_fields(*each) for each in scanned)
     matched = [row for row in rows if all(test(row) for test in tests)]
