@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from .elbv2 import APP_PORT
 from .faults import Fault
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def seed(world: World) -> None:
         facts["role"] = "primary" if region == world.regions[0] else "secondary"
         with world.lock:
             facts.update(_security_groups(world, region))
+        _internet(world, region)
         world.client("dynamodb", region).create_table(
             TableName=LOCK_TABLE,
             KeySchema=[{"AttributeName": "name", "KeyType": "HASH"}],
@@ -54,13 +56,46 @@ def seed(world: World) -> None:
 
 
 def _security_groups(world: World, region: str) -> dict[str, str]:
-    """The database's group, open on every port that the sandbox may pick, and a quarantine group without any rule."""
+    """Who may speak to whom in the default VPC: anybody to the load balancers, these to the application, this to the database,
+    which is open on every port that the sandbox may pick; and a quarantine group without any rule.
+    """
     ec2 = world.backend("ec2", region)
     vpc = ec2.default_vpc.id
-    database = ec2.create_security_group("regami-db", "regami database", vpc_id=vpc)
-    quarantine = ec2.create_security_group("regami-quarantine", "nothing may come in", vpc_id=vpc)
-    ec2.authorize_security_group_ingress(database.id, "tcp", "1024", "65535", ip_ranges=[{"CidrIp": "10.0.0.0/8"}])
-    return {"db_security_group": database.id, "quarantine_security_group": quarantine.id}
+    made = {
+        name: ec2.create_security_group(f"regami-{name}", what, vpc_id=vpc).id
+        for name, what in (
+            ("alb", "regami load balancers"),
+            ("app", "regami application"),
+            ("db", "regami database"),
+            ("quarantine", "nothing may come in"),
+        )
+    }
+    allow = ec2.authorize_security_group_ingress
+    allow(made["alb"], "tcp", "80", "8080", ip_ranges=[{"CidrIp": "0.0.0.0/0"}])
+    allow(made["app"], "tcp", str(APP_PORT), str(APP_PORT), ip_ranges=[], source_groups=[{"GroupId": made["alb"]}])
+    allow(made["db"], "tcp", "1024", "65535", ip_ranges=[{"CidrIp": "10.0.0.0/8"}])
+    allow(made["db"], "tcp", "1024", "65535", ip_ranges=[], source_groups=[{"GroupId": made["app"]}])
+    return {
+        "balancer_security_group": made["alb"],
+        "app_security_group": made["app"],
+        "db_security_group": made["db"],
+        "quarantine_security_group": made["quarantine"],
+    }
+
+
+def _internet(world: World, region: str) -> None:
+    """The default VPC's way out, which moto leaves out.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc-components.html
+    """
+    client = world.client("ec2", region)
+    vpc = client.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    gateway = client.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    client.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    table = client.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0][
+        "RouteTableId"
+    ]
+    client.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
 
 
 faults = {

@@ -270,7 +270,10 @@ def _seed_region(world: World, region: str, suffix: str) -> None:
         ec2 = world.backend("ec2", region)
         vpc, subnets = ec2.default_vpc.id, [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
     tags = [{"Key": "service", "Value": "regami"}]
-    balancer = client.create_load_balancer(Name=f"regami-alb{suffix}", Subnets=subnets, Tags=tags)["LoadBalancers"][0]
+    security = [world.state["regions"][region]["balancer_security_group"]]
+    balancer = client.create_load_balancer(
+        Name=f"regami-alb{suffix}", Subnets=subnets, SecurityGroups=security, Tags=tags
+    )["LoadBalancers"][0]
     client.modify_load_balancer_attributes(
         LoadBalancerArn=balancer["LoadBalancerArn"],
         Attributes=[{"Key": "idle_timeout.timeout_seconds", "Value": "10"}],

@@ -38,6 +38,7 @@ PARTS = (
     "faults",
     "basics",
     "subnets",
+    "interfaces",
     "cloudwatch",
     "quotas",
     "cloudtrail",

@@ -14,7 +14,8 @@ options:
   dependencies:
     description:
       - What the service cannot do without. Each is asked from where the task runs, so a controller outside of the VPC sees as
-        filtered what is open to the service; delegate the task to a host inside of it then.
+        filtered what is open to the service; delegate the task to a host inside of it, or have the way judged by
+        M(sre.runbooks.network_assess).
     type: list
     elements: dict
     default: []

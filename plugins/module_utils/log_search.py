@@ -138,6 +138,16 @@ def few(aws, group, terms, since, until, turns):
     Raises:
         Stop: there is no such log group.
     """
+    events, all_read = pages(aws, group, filter_pattern(terms), since, until, turns)
+    return Found(tuple(events), len(events), True, "FilterLogEvents") if all_read else None
+
+
+def pages(aws, group, pattern, since, until, turns):
+    """([Event], whether these are all) that FilterLogEvents finds by a pattern, as many pages as it is good for.
+
+    Raises:
+        Stop: there is no such log group.
+    """
     events, more = [], {}
     for _page in range(FILTER_PAGES):
         turns.take()
@@ -148,16 +158,16 @@ def few(aws, group, terms, since, until, turns):
             logGroupName=group["name"],
             startTime=int(since * 1000),
             endTime=int(until * 1000),
-            filterPattern=filter_pattern(terms),
+            filterPattern=pattern,
             **more,
         )
         events += [
             Event(each["timestamp"], group["name"], each["logStreamName"], each["message"]) for each in answer["events"]
         ]
         if not answer.get("nextToken"):
-            return Found(tuple(events), len(events), True, "FilterLogEvents")
+            return events, True
         more = {"nextToken": answer["nextToken"]}
-    return None
+    return events, False
 
 
 def many(aws, group, terms, since, until, deployed_at, wait):

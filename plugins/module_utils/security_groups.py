@@ -16,13 +16,14 @@ def let_in(aws, instance, region):
         f"{_ports(rule)} from {', '.join(sources)} ({group['GroupId']})"
         for group in groups["SecurityGroups"]
         for rule in group["IpPermissions"]
-        if _covers(rule, instance["port"]) and (sources := list(_sources(rule)))
+        if covers(rule, instance["port"]) and (sources := list(_sources(rule)))
     )
 
 
-def _covers(rule, port):
+def covers(rule, port, protocol="tcp"):
+    """Whether a rule is about a port of `protocol`, tcp or udp."""
     return rule["IpProtocol"] == "-1" or (
-        rule["IpProtocol"] == "tcp" and rule.get("FromPort", 0) <= port <= rule.get("ToPort", 65535)
+        rule["IpProtocol"] == protocol and rule.get("FromPort", 0) <= port <= rule.get("ToPort", 65535)
     )
 
 

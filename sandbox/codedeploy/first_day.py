@@ -97,7 +97,10 @@ def _load_balancer(world: World, region: str) -> dict[str, Any]:
     with world.lock:
         ec2 = world.backend("ec2", region)
         vpc, subnets = ec2.default_vpc.id, [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
-    balancer = client.create_load_balancer(Name="regami-web-alb", Subnets=subnets)["LoadBalancers"][0]
+    security = [world.state["regions"][region]["balancer_security_group"]]
+    balancer = client.create_load_balancer(Name="regami-web-alb", Subnets=subnets, SecurityGroups=security)[
+        "LoadBalancers"
+    ][0]
     groups = []
     for color in ("blue", "green"):
         arn = client.create_target_group(
@@ -141,7 +144,7 @@ def _service(world: World, region: str, cluster: str, target_group: str) -> None
     with world.lock:
         ec2 = world.backend("ec2", region)
         subnets = [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
-        group = next(each.id for each in ec2.describe_security_groups() if each.name == "default")
+    group = world.state["regions"][region]["app_security_group"]
     world.client("ecs", region).create_service(
         cluster=cluster,
         serviceName=SERVICE,
@@ -152,7 +155,7 @@ def _service(world: World, region: str, cluster: str, target_group: str) -> None
         deploymentController={"type": task_sets.CONTROLLER},
         loadBalancers=[{"targetGroupArn": target_group, "containerName": "app", "containerPort": elbv2.APP_PORT}],
         networkConfiguration={
-            "awsvpcConfiguration": {"subnets": subnets, "securityGroups": [group], "assignPublicIp": "DISABLED"}
+            "awsvpcConfiguration": {"subnets": subnets, "securityGroups": [group], "assignPublicIp": "ENABLED"}
         },
         healthCheckGracePeriodSeconds=30,
     )

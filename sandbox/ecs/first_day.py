@@ -41,7 +41,7 @@ def _seed_region(world: World, region: str, suffix: str, count: int) -> None:
     with world.lock:
         ec2 = world.backend("ec2", region)
         subnets = [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
-        group = next(each.id for each in ec2.describe_security_groups() if each.name == "default")
+    group = facts["app_security_group"]
     ecs.register_task_definition(**task_definition(world, region, ecr.uri(region, "v1")), tags=tags)
     ecs.create_service(
         cluster=names["cluster"],
@@ -54,7 +54,7 @@ def _seed_region(world: World, region: str, suffix: str, count: int) -> None:
             {"targetGroupArn": facts["target_group_arn"], "containerName": "app", "containerPort": elbv2.APP_PORT}
         ],
         networkConfiguration={
-            "awsvpcConfiguration": {"subnets": subnets, "securityGroups": [group], "assignPublicIp": "DISABLED"}
+            "awsvpcConfiguration": {"subnets": subnets, "securityGroups": [group], "assignPublicIp": "ENABLED"}
         },
         deploymentConfiguration={
             "deploymentCircuitBreaker": {"enable": True, "rollback": True},

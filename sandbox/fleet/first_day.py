@@ -61,7 +61,10 @@ def seed(world: World) -> None:
 
 def _balance(world: World, region: str, vpc: str, subnets: list[str]) -> dict:
     client = world.client("elbv2", region)
-    balancer = client.create_load_balancer(Name="regami-fleet", Subnets=subnets)["LoadBalancers"][0]
+    security = [world.state["regions"][region]["balancer_security_group"]]
+    balancer = client.create_load_balancer(Name="regami-fleet", Subnets=subnets, SecurityGroups=security)[
+        "LoadBalancers"
+    ][0]
     group = client.create_target_group(
         Name="regami-fleet",
         Protocol="HTTP",
@@ -98,7 +101,12 @@ def _balance(world: World, region: str, vpc: str, subnets: list[str]) -> dict:
 
 def _template(world: World, region: str, database_url: str) -> str:
     client = world.client("ec2", region)
-    data = {"ImageId": IMAGE, "InstanceType": "t3.small", "UserData": pipeline.user_data(database_url, "v1")}
+    data = {
+        "ImageId": IMAGE,
+        "InstanceType": "t3.small",
+        "SecurityGroupIds": [world.state["regions"][region]["app_security_group"]],
+        "UserData": pipeline.user_data(database_url, "v1"),
+    }
     template = client.create_launch_template(LaunchTemplateName=GROUP, LaunchTemplateData=data)["LaunchTemplate"]
     newer = data | {"UserData": pipeline.user_data(database_url, "v2")}
     for each in (newer, newer | {"InstanceType": "t3.medium"}):
