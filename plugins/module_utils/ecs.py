@@ -20,8 +20,8 @@ STOPPED_TOO_OFTEN = 3
 ENDED = ("DEPROVISIONING", "STOPPED", "DELETED")
 # Stops that are nobody's wish. A scale-in or a replaced deployment stops tasks too.
 FAILED_STOPS = ("TaskFailedToStart", "EssentialContainerExited")
-# DescribeTasks takes so many tasks at once.
-TASKS_A_CALL = 100
+# DescribeTasks and DescribeContainerInstances take so many at once.
+TASKS_A_CALL = INSTANCES_A_CALL = 100
 # Seconds between two looks at a service's tasks and targets while it rolls out. Two calls of a look share a quota that
 # refills at 20 a second for an account and region: 50 services at once take half of it.
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html
@@ -117,6 +117,26 @@ class Service:
             sort="DESC",
             maxResults=REVISIONS_SHOWN,
         )["taskDefinitionArns"]
+
+    def memory_left(self):
+        """{instance id: MiB that tasks may still take} of the container instances of its cluster that take tasks."""
+        arns, more = [], {}
+        while True:
+            answer = self._aws.read("ecs", "list_container_instances", cluster=self.cluster, status="ACTIVE", **more)
+            arns += answer["containerInstanceArns"]
+            if not answer.get("nextToken"):
+                break
+            more = {"nextToken": answer["nextToken"]}
+        return {
+            each["ec2InstanceId"]: next(r["integerValue"] for r in each["remainingResources"] if r["name"] == "MEMORY")
+            for start in range(0, len(arns), INSTANCES_A_CALL)
+            for each in self._aws.read(
+                "ecs",
+                "describe_container_instances",
+                cluster=self.cluster,
+                containerInstances=arns[start : start + INSTANCES_A_CALL],
+            )["containerInstances"]
+        }
 
     def definitions(self):
         """{deployment id: task definition ARN} of its tasks, those included that stopped in the last hour or so."""

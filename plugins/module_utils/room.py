@@ -26,6 +26,13 @@ from .postgres import Line
 # The usage of a quota is published every five minutes or so.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch-Service-Quota-Integration.html
 USAGE_SECONDS = 900
+# Quotas of Fargate, counted in vCPUs of all tasks and pods of the account in the region.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html#service-quotas-fargate
+FARGATE = {
+    "FARGATE": ("L-3032A538", "vCPUs of Fargate On-Demand"),
+    "FARGATE_SPOT": ("L-36FBB829", "vCPUs of Fargate Spot"),
+}
+CPU_UNITS = 1024
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,19 @@ def _usage(aws, metric):
     )
     newest = max(answer["Datapoints"], key=lambda point: point["Timestamp"], default=None)
     return newest["Maximum"] if newest else 0
+
+
+def fargate_kinds(service):
+    """The kinds of Fargate that the tasks of a service (DescribeServices) may run on."""
+    strategy = [each["capacityProvider"] for each in service.get("capacityProviderStrategy", [])]
+    return [kind for kind in FARGATE if kind in (strategy or [service.get("launchType")])]
+
+
+def fargate(aws, service, each):
+    """{kind of Fargate: a call that gives its Room} for tasks of `each` vCPUs of a service, as far as it runs there."""
+    kinds = fargate_kinds(service)
+    own = each * service["runningCount"] if len(kinds) == 1 else 0
+    return {kind: lambda kind=kind: quota(aws, "fargate", *FARGATE[kind], each, own) for kind in kinds}
 
 
 def addresses(aws, subnets, what="free addresses of its subnets"):

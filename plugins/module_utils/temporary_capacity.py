@@ -94,15 +94,18 @@ def holds(kept, present, now):
     return present.bounds in (kept.before.bounds, kept.after.bounds)
 
 
-def count_of(asked, base):
+def count_of(asked, base, what="capacity"):
     """How many "6", "+2", "-1", "+50%" or "-25%" are of `base`; a part of one is a whole one.
+
+    Args:
+        what: is counted, for people.
 
     Raises:
         Refusal: it is none of these, or less than none.
     """
     found = _ASKED.fullmatch(str(asked))
     if not found or (found["percent"] and not found["sign"]):
-        raise Refusal(f"capacity is {asked}: give a number (6), or a change (+2, -1, +50%, -25%)")
+        raise Refusal(f"{what} is {asked}: give a number (6), or a change (+2, -1, +50%, -25%)")
     number = int(found["number"])
     if not found["sign"]:
         return number

@@ -175,14 +175,6 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ste
 
 # Seconds that tasks usually take to start and turn healthy, and to drain.
 USUAL = 90
-# Quotas of Fargate, counted in vCPUs of all tasks and pods of the account in the region.
-# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html#service-quotas-fargate
-QUOTAS = {
-    "FARGATE": ("L-3032A538", "vCPUs of Fargate On-Demand"),
-    "FARGATE_SPOT": ("L-36FBB829", "vCPUs of Fargate Spot"),
-}
-CPU_UNITS = 1024
-
 SERVICES = (
     "ecs",
     "application-autoscaling",
@@ -242,16 +234,9 @@ class EcsCapacity(Verb):
     def _rooms(self, service):
         """What more tasks take some of, as far as it is known where they run."""
         asked, network = {}, (service.get("networkConfiguration") or {}).get("awsvpcConfiguration")
-        kinds = _fargate(service)
-        if kinds:
+        if room.fargate_kinds(service):
             definition = self.service.definition(service["taskDefinition"])["taskDefinition"]
-            each = int(definition["cpu"]) / CPU_UNITS
-            for kind in kinds:
-                code, what = QUOTAS[kind]
-                own = each * service["runningCount"] if len(kinds) == 1 else 0
-                asked[kind] = lambda code=code, what=what, own=own: room.quota(
-                    self.aws, "fargate", code, what, each, own
-                )
+            asked |= room.fargate(self.aws, service, int(definition["cpu"]) / room.CPU_UNITS)
         if network:
             asked["addresses"] = lambda: room.addresses(self.aws, network["subnets"])
         if self.params["connections_each"]:
@@ -382,12 +367,6 @@ def _kept(service):
     return temporary.parse(
         next((tag["value"] for tag in service.get("tags", []) if tag["key"] == temporary.MARK), None)
     )
-
-
-def _fargate(service):
-    """The kinds of Fargate that the service's tasks may run on."""
-    strategy = [each["capacityProvider"] for each in service.get("capacityProviderStrategy", [])]
-    return [kind for kind in QUOTAS if kind in (strategy or [service.get("launchType")])]
 
 
 def _give_back(line):

@@ -170,168 +170,42 @@ waited_seconds:
   sample: 0.4
 """
 
-from ansible_collections.sre.runbooks.plugins.module_utils import ecs
 from ansible_collections.sre.runbooks.plugins.module_utils import task_definition as revisions
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
-from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
-
-# Seconds that a rolling deployment of a few tasks behind a load balancer usually takes.
-USUAL_ROLLOUT = 180
+from ansible_collections.sre.runbooks.plugins.module_utils.revision_rollout import (
+    ROLLOUT_ARGUMENTS,
+    RevisionRollout,
+    Wish,
+)
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import run, verb_module
 
 SERVICES = ("ecs", "dynamodb")
 ARGUMENTS = dict(
-    cluster=dict(type="str", required=True),
-    service=dict(type="str", required=True),
+    ROLLOUT_ARGUMENTS,
     endpoint_host=dict(type="str"),
     endpoint_port=dict(type="int"),
     variables=dict(type="list", elements="str", default=["DATABASE_URL"]),
     container=dict(type="str"),
-    task_definition=dict(type="str"),
 )
 
-USE_INSTEAD = {
-    "CODE_DEPLOY": "register the revision and start a CodeDeploy deployment with it (aws deploy create-deployment)",
-    "EXTERNAL": "let the system that owns its task sets deploy the revision",
-}
 
-
-class EcsRepoint(Verb):
+class EcsRepoint(RevisionRollout):
     """Roll a service out to a revision with another database endpoint."""
 
-    def __init__(self, module):
-        super().__init__(module)
-        self.names = {"cluster": self.params["cluster"], "service": self.params["service"]}
-        self.service = ecs.Service(self.aws, **self.names)
-        self.deployment = self.arn = self.registered = None
-        self.registering = False
-
-    def observe(self):
-        service = self.service.describe()
-        self.arn = service["taskDefinition"]
-        given = self.params["task_definition"]
-        # A family alone names its newest ACTIVE revision.
-        found = together(
-            current=lambda: self._revision(self.arn), other=lambda: self._revision(given or revisions.family(self.arn))
-        )
-        return dict(found, service=service)
-
-    def _revision(self, name):
-        answer = self.service.definition(name, include=["TAGS"])
-        if answer is None:
-            return None
-        definition = answer["taskDefinition"]
-        return {
-            "arn": definition["taskDefinitionArn"],
-            "active": definition.get("status", "ACTIVE") == "ACTIVE",
-            "request": revisions.registerable(definition, answer.get("tags", [])),
-        }
+    VERB = "ecs_repoint"
 
     @staticmethod
-    def plan(observed, wanted):
-        service, current = observed["service"], observed["current"]
-        name, before = service["serviceName"], revisions.short(service["taskDefinition"])
-        if ecs.controller(service) in USE_INSTEAD:
-            raise Refusal(
-                f"{name} is deployed by {ecs.controller(service)}, and ECS refuses to roll it out: "
-                f"{USE_INSTEAD[ecs.controller(service)]}"
-            )
-        if current is None:
-            raise Refusal(f"the task definition {before} of {name} is gone: give one that exists as task_definition")
-        target, request = _target(observed, wanted)
-        after = revisions.short(target) if target else f"{request['family']}:new"
-        changed = revisions.addresses(request, wanted["variables"], wanted["container"])
-        shown = ", ".join(f"{variable}={address}" for variable, address in changed.items())
-        steps = []
-        if target is None:
-            what = f"register a revision of {request['family']} with {shown}"
-            steps.append(Step("register", what, before, after, {"request": request}))
-        if target != service["taskDefinition"]:
-            # Said without the revision's number, which is not known before it is registered.
-            what = f"roll {name} out to {wanted['task_definition'] or f'a revision with {shown}'}"
-            steps.append(Step("update", what, before, after, {"arn": target}))
-        if steps or not ecs.is_rolled_out(service, ecs.primary(service)):
-            steps.append(Step("settle", f"wait until {name} has rolled out", waits=True))
-        return Plan(tuple(steps), _view(service, request, wanted, after))
+    def wish(observed, wanted):
+        host, port = wanted["endpoint_host"], wanted["endpoint_port"]
+        request = observed["current"]["request"]
+        return Wish(revisions.repoint(request, wanted["variables"], host, port, wanted["container"]))
 
-    def register(self, request):
-        self.registering = True
-        answer = self.aws.change("ecs", "register_task_definition", **request)
-        self.arn = answer["taskDefinition"]["taskDefinitionArn"]
+    @staticmethod
+    def shown(request, wanted):
+        return {"endpoints": revisions.addresses(request, wanted["variables"], wanted["container"])}
 
-    def update(self, arn):
-        self.arn = arn or self.arn
-        if self.registering:  # also where its answer was lost and a second look found it
-            self.registered = revisions.short(self.arn)
-        answer = self.aws.change("ecs", "update_service", **self.names, taskDefinition=self.arn)
-        self.deployment = ecs.primary(answer["service"])["id"]
-
-    def settle(self):
-        """Wait for the deployment that `update` started, or an earlier run did."""
-        if self.deployment is None:
-            service = self.service.describe()
-            if service["taskDefinition"] != self.arn:
-                there = revisions.short(service["taskDefinition"])
-                raise Stop(f"somebody else is rolling {service['serviceName']} out to {there}")
-            self.deployment = ecs.primary(service)["id"]
-
-        ecs.follow(
-            self.wait,
-            self.service,
-            lambda seen: ecs.is_complete(seen["service"], self.deployment),
-            lambda seen: ecs.rollout_failure(seen, self.deployment),
-            f"{ecs.short(self.params['service'])} rolls out {revisions.short(self.arn)}",
-            USUAL_ROLLOUT,
-            ours=lambda _service: self.deployment,
-        )
-
-    def undo(self, before, done):
-        if not any(step["do"] == "update" for step in done):
-            return []
-        arguments = dict(self.names, region=self.aws.region, task_definition=before["task_definition"])
-        return [{"verb": "sre.runbooks.ecs_repoint", "arguments": arguments}]
-
-    def view(self, observed):
-        request = observed["current"]["request"] if observed["current"] else {"containerDefinitions": []}
-        return _view(observed["service"], request, self.params, revisions.short(observed["service"]["taskDefinition"]))
-
-    def returned(self):
-        return {"task_definition_arn": self.arn, "registered": self.registered}
-
-
-def _target(observed, wanted):
-    """(ARN of the revision to go to, None where it must be registered first; its content as a request)."""
-    current, other = observed["current"], observed["other"]
-    given = wanted["task_definition"]
-    if given:
-        running = revisions.family(observed["service"]["taskDefinition"])
-        if revisions.family(given) != running:
-            raise Refusal(
-                f"{given} is of another family than {running}, which {wanted['service']} runs: check task_definition"
-            )
-        if other is None or not other["active"]:
-            raise Refusal(
-                f"{given} {'does not exist' if other is None else 'was deregistered'}, so no service can go to it: "
-                f"give an ACTIVE revision, or endpoint_host to make one"
-            )
-        return other["arn"], other["request"]
-    request = revisions.repoint(
-        current["request"], wanted["variables"], wanted["endpoint_host"], wanted["endpoint_port"], wanted["container"]
-    )
-    if revisions.equal(current["request"], request):
-        return current["arn"], request
-    if other is not None and revisions.equal(other["request"], request):
-        return other["arn"], request
-    return None, request
-
-
-def _view(service, request, wanted, name):
-    return {
-        "desired": service["desiredCount"],
-        "running": service["runningCount"],
-        "task_definition": name,
-        "endpoints": revisions.addresses(request, wanted["variables"], wanted["container"]),
-    }
+    @staticmethod
+    def words(shown):
+        return ", ".join(f"{variable}={address}" for variable, address in shown["endpoints"].items())
 
 
 def main():
