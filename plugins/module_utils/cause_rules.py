@@ -412,6 +412,7 @@ CAUSES = (
             Clue(LOGS, 0.75, _kind(error_kinds.POOL)),
             Clue(DATABASE, 0.5, _connections_short),
             Clue(DATABASE, 0.45, _idle_in_transaction),
+            Clue(DEPENDENCIES, 0.5, _down(("postgresql",), ("exhausted",))),
             Clue(METRICS, 0.35, _abnormal("db_connections")),
         ),
         brings=("dependency_down",),

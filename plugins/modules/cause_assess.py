@@ -37,6 +37,7 @@ extends_documentation_fragment:
   - sre.runbooks.readings.logs
   - sre.runbooks.readings.changes
   - sre.runbooks.checks
+  - sre.runbooks.dependencies
   - sre.runbooks.database_login
   - sre.runbooks.verb
   - sre.runbooks.attributes
@@ -136,6 +137,12 @@ revision:
   returned: unless refused
   type: dict
   sample: {from: "regami-api:6", to: "regami-api:7", lines: ["app: image regami-api:v2 -> regami-api:v3"]}
+dependencies:
+  description: What each of O(dependencies) answered, as M(sre.runbooks.dependencies_assess) returns it.
+  returned: unless refused
+  type: list
+  elements: dict
+  sample: []
 before:
   description: Always empty, as is RV(after).
   returned: unless refused
@@ -173,10 +180,14 @@ waited_seconds:
 
 import time
 
+from ansible.module_utils.basic import missing_required_lib
+
 from ansible_collections.sre.runbooks.plugins.module_utils import (
     cause_rules,
     causes,
     changes,
+    dependencies,
+    dns,
     ecs,
     log_search,
     metrics,
@@ -202,7 +213,7 @@ TRIES = 2
 SHOWN = 2
 
 SERVICES = (
-    *("cloudwatch", "logs", "ecs", "elbv2", "rds", "secretsmanager"),
+    *("cloudwatch", "logs", "ecs", "elbv2", "rds", "s3", "secretsmanager"),
     *("autoscaling", "application-autoscaling", "cloudtrail"),
 )
 ARGUMENTS = dict(
@@ -210,6 +221,7 @@ ARGUMENTS = dict(
     **{name: option for name, option in log_search.ARGUMENTS.items() if name not in metrics.ARGUMENTS},
     **{name: option for name, option in changes.ARGUMENTS.items() if name not in metrics.ARGUMENTS},
     **smoke.CHECK_ARGUMENTS,
+    **dependencies.ARGUMENTS,
     **LOGIN_ARGUMENTS,
     environment_name=dict(type="str", required=True),
     changed_within_minutes=dict(type="int", default=180),
@@ -222,18 +234,22 @@ class CauseAssess(Verb):
     def __init__(self, module):
         super().__init__(module)
         self.params = dict(module.params)
-        module.params["checks"] = masked(module.params["checks"])  # the result shows them
+        for name in ("checks", "dependencies"):
+            module.params[name] = masked(module.params[name])  # the result shows them
 
     def observe(self):
         wanted, now = self.params, time.time()
-        smoke.refuse_malformed(wanted["checks"], wanted["dns_servers"])
+        servers = wanted["dns_servers"]
+        smoke.refuse_malformed(wanted["checks"], servers)
+        dependencies.refuse_malformed(wanted["dependencies"], servers)
         signals = metrics.of_all(wanted, self.aws.region)
         logged, changed = (now - 60 * wanted[name] for name in ("within_minutes", "changed_within_minutes"))
         looks = {
             causes.METRICS: lambda: metrics.read(self.aws, signals, now, wanted["within_minutes"]),
             causes.LOGS: lambda: log_search.search(self.aws, wanted, logged, now, None, self.wait),
             causes.CHANGES: lambda: changes.read(self.aws, wanted, changed, now),
-            "users": lambda: smoke.complaints(wanted["checks"], wanted["dns_servers"], TRIES),
+            causes.DEPENDENCIES: lambda: dependencies.assess(self.aws, wanted["dependencies"], servers),
+            "users": lambda: smoke.complaints(wanted["checks"], servers, TRIES),
         }
         if wanted["service"]:
             looks[causes.TASKS] = self._service
@@ -259,6 +275,7 @@ class CauseAssess(Verb):
                 "patterns": list(signals.patterns),
                 "changes": [vars(each) for each in signals.changes],
                 "revision": signals.revision,
+                "dependencies": list(signals.dependencies),
             },
         )
 
@@ -312,6 +329,10 @@ def gathered(observed, wanted):
         found = log_search.told(known[causes.LOGS], told.get("released"), observed["windows"]["logs"])
         told["patterns"] = tuple(found["patterns"])
         unseen |= {causes.LOGS: found["blind"]} if found["blind"] else {}
+    if known[causes.DEPENDENCIES]:
+        told["dependencies"] = tuple(known[causes.DEPENDENCIES])
+        blind = [f"{each['name']}: {each['reason']}" for each in told["dependencies"] if each["ok"] is None]
+        unseen |= {causes.DEPENDENCIES: blind} if blind else {}
     related = [*wanted["db_instances"], *wanted["auto_scaling_groups"], *wanted["names"]]
     if known[causes.DATABASE]:
         told["database"], told["sessions"], instance = known[causes.DATABASE]
@@ -367,15 +388,15 @@ def _words(verdict, unseen):
 
 
 def main():
-    run(
-        verb_module(
-            ARGUMENTS,
-            required_together=[("cluster", "service")],
-            required_by={"login_user": ["login_db"]},
-            mutually_exclusive=[PASSWORD_SOURCES],
-        ),
-        CauseAssess,
+    module = verb_module(
+        ARGUMENTS,
+        required_together=[("cluster", "service")],
+        required_by={"login_user": ["login_db"]},
+        mutually_exclusive=[PASSWORD_SOURCES],
     )
+    if module.params["dns_servers"] and not dns.HAS_DNSPYTHON:
+        module.fail_json(msg=missing_required_lib("dnspython"))
+    run(module, CauseAssess)
 
 
 if __name__ == "__main__":
