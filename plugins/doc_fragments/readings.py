@@ -41,6 +41,11 @@ options:
     type: list
     elements: str
     default: []
+  alarm_prefixes:
+    description: What the names of the service's alarms in O(region) begin with. Without one all alarms that ring there are told.
+    type: list
+    elements: str
+    default: []
   limits:
     description: Above these a value is abnormal however usual it is, by the name of the metric; in seconds and percent.
     type: dict

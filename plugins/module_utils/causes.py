@@ -37,6 +37,10 @@ EXPLAINED, BEHIND = 0.75, 0.25
 LOOK_BACK, AT_ONCE = 60, 10
 # A metric says when in whole minutes; clocks differ a little.
 PRECISION = PERIOD
+# Whether there is trouble: none is to be seen, what there was has ended, or it lasts.
+NONE, OVER, ON = "none", "over", "on"
+# Errors have ended when so many more should have come by now, and for so many seconds none did: a line is late by some.
+SHOULD_HAVE_COME, QUIET = 5, 5
 # A kind of error with less than this of all the new errors began none of them.
 FEWEST = 0.05
 
@@ -141,15 +145,28 @@ class Signals:
         return min([*felt, *logged] or stopped, default=None)
 
     @property
-    def is_calm(self):
-        """Is nothing wrong, as far as can be seen? Errors that go on as always are trouble only where no metric can be read."""
-        return self.onset is None and not (
+    def trouble(self):
+        """NONE, OVER or ON, as far as can be seen. Errors that go on as always are trouble only where no metric can be read."""
+        lasts = (
             self.complaints
             or any(each["ok"] is False for each in self.dependencies)
             or (self.database and self.database.answers is False)
             or (self.sessions and not self.sessions.free)
-            or (self.patterns and METRICS in self.unseen)
         )
+        if self.onset is None:
+            return ON if lasts or (self.patterns and METRICS in self.unseen) else NONE
+        return OVER if self.ended is not None and not lasts else ON
+
+    @property
+    def ended(self):
+        """When the errors ended (epoch seconds); None while they come, or where there were none."""
+        surging = [each for each in self.patterns if each["surge"] is not None]
+        last = max((each["last"] for each in surging), default=None)
+        if last is None or not all(_has_ended(each, self.now) for each in surging):
+            return None
+        # CloudWatch goes on counting a minute after that of the last error.
+        felt = [max(at for at, _value in each["series"]) for each in self.metric("error_percent", "p50", "p95", "p99")]
+        return None if any(at > last for at in felt) else last
 
     def before(self, moment):
         """How surely something at `moment` (epoch seconds) came shortly before the trouble, 0 to 1. A cause is not late."""
@@ -160,6 +177,11 @@ class Signals:
         if minutes < -PRECISION / 60 or minutes > LOOK_BACK:
             return 0.0
         return 1.0 if minutes <= AT_ONCE else 0.5
+
+
+def _has_ended(pattern, now):
+    silence, lasted = now - pattern["last"], max(pattern["last"] - pattern["surge"], 1)
+    return silence >= QUIET and silence * pattern["count"] / lasted >= SHOULD_HAVE_COME
 
 
 @dataclass(frozen=True)
@@ -222,27 +244,29 @@ class Judged:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The name of the likely cause or UNKNOWN, how sure that is (0 to 1), why, and every cause for which anything speaks."""
+    """The name of the likely cause or UNKNOWN, how sure that is (0 to 1), why, every cause for which anything speaks, when it began
+    (epoch seconds), and whether it lasts: NONE, OVER or ON."""
 
     cause: str
     confidence: float
     because: str
     causes: tuple
     onset: float | None
+    trouble: str
 
 
 def judge(signals, rules):
     """Pure: which of `rules` is the cause of what `signals` tell."""
-    if signals.is_calm:
+    if signals.trouble == NONE:
         blind = ", as far as could be seen" if signals.unseen else ""
-        return Verdict(UNKNOWN, 0.0, f"nothing of the service is abnormal{blind}", (), None)
+        return Verdict(UNKNOWN, 0.0, f"nothing of the service is abnormal{blind}", (), None, NONE)
     alone = {cause.name: _alone(cause, signals) for cause in rules}
     judged = [_among(each, alone) for each in alone.values()]
     judged = sorted((each for each in judged if each.evidence_for), key=lambda each: -each.score)
     cause, because = _decided(judged)
     best = judged[0].score if judged else 0.0
     seen = 1 - sum(BLINDNESS[where] for where in signals.unseen)
-    return Verdict(cause, round(best * max(seen, 0.0), 2), because, tuple(judged), signals.onset)
+    return Verdict(cause, round(best * max(seen, 0.0), 2), because, tuple(judged), signals.onset, signals.trouble)
 
 
 def _alone(cause, signals):

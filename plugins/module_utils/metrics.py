@@ -139,6 +139,7 @@ ARGUMENTS = dict(
     instance_ids=dict(type="list", elements="str", default=[]),
     within_minutes=dict(type="int", default=30),
     limits=dict(type="dict", default={}),
+    alarm_prefixes=dict(type="list", elements="str", default=[]),
 )
 
 

@@ -241,6 +241,6 @@ def _by_metrics(verdict, seen):
                     return Next(playbook, arguments, out[name])
     if verdict.severity or seen.decision == outage.UNKNOWN:
         why = seen.because if seen.decision == outage.UNKNOWN else verdict.findings[0].text
-        return Next("service_outage", "--check --diff", f"nothing tells the cause, a person has to look: {why}")
+        return Next("high_error_rate", "", f"nothing tells the cause yet: {why}")
     judged = "that could be judged " if verdict.unjudged or seen.blind else ""
     return Next("recovery_validation", "", f"no rule {judged}is broken; it proves whether all is well")

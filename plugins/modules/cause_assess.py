@@ -114,8 +114,19 @@ unseen:
   type: list
   elements: str
   sample: ["metrics in us-east-1: missing permission cloudwatch:GetMetricData in us-east-1"]
+trouble:
+  description: V(on) where it lasts, V(over) where the errors have ended, V(none) where nothing is abnormal.
+  returned: unless refused
+  type: str
+  sample: "on"
 metrics:
   description: As M(sre.runbooks.metrics_assess) returns them.
+  returned: unless refused
+  type: list
+  elements: dict
+  sample: []
+alarms:
+  description: As RV(sre.runbooks.metrics_assess#module:alarms); empty where they could not be read.
   returned: unless refused
   type: list
   elements: dict
@@ -183,6 +194,7 @@ import time
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.sre.runbooks.plugins.module_utils import (
+    alarms,
     cause_rules,
     causes,
     changes,
@@ -246,6 +258,7 @@ class CauseAssess(Verb):
         logged, changed = (now - 60 * wanted[name] for name in ("within_minutes", "changed_within_minutes"))
         looks = {
             causes.METRICS: lambda: metrics.read(self.aws, signals, now, wanted["within_minutes"]),
+            "alarms": lambda: alarms.read(self.aws, wanted["alarm_prefixes"], logged),
             causes.LOGS: lambda: log_search.search(self.aws, wanted, logged, now, None, self.wait),
             causes.CHANGES: lambda: changes.read(self.aws, wanted, changed, now),
             causes.DEPENDENCIES: lambda: dependencies.assess(self.aws, wanted["dependencies"], servers),
@@ -271,7 +284,9 @@ class CauseAssess(Verb):
                 "causes": [_shown(each, wanted["environment_name"]) for each in verdict.causes],
                 "onset": verdict.onset,
                 "unseen": unseen,
+                "trouble": verdict.trouble,
                 "metrics": list(signals.metrics),
+                "alarms": [] if isinstance(observed["alarms"], Exception) else observed["alarms"],
                 "patterns": list(signals.patterns),
                 "changes": [vars(each) for each in signals.changes],
                 "revision": signals.revision,
@@ -377,6 +392,8 @@ def _shown(judged, environment):
 
 def _words(verdict, unseen):
     """The verdict for people."""
+    if verdict.trouble == causes.OVER:
+        yield "the errors have ended"
     if verdict.cause == causes.UNKNOWN:
         yield f"cannot tell: {verdict.because}"
     for number, each in enumerate(verdict.causes[: SHOWN + 1]):

@@ -21,11 +21,6 @@ description:
   - A region that cannot be read is told in RV(blind) and fails nothing.
   - B(Risk:) none. CloudWatch is a minute or two late, so an incident that began just now may not be seen.
 options:
-  alarm_prefixes:
-    description: What the names of the service's alarms in O(region) begin with. Without one all alarms that ring there are told.
-    type: list
-    elements: str
-    default: []
   within_minutes:
     description: Length of each of the three windows, in minutes. CloudWatch keeps minutes for 15 days.
     type: int
@@ -154,7 +149,6 @@ from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, tr
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ("cloudwatch",)
-ARGUMENTS = dict(metrics.ARGUMENTS, alarm_prefixes=dict(type="list", elements="str", default=[]))
 
 
 class MetricsAssess(Verb):
@@ -191,7 +185,7 @@ class MetricsAssess(Verb):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_together=[("cluster", "service")]), MetricsAssess)
+    run(verb_module(metrics.ARGUMENTS, required_together=[("cluster", "service")]), MetricsAssess)
 
 
 if __name__ == "__main__":

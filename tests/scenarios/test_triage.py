@@ -120,7 +120,7 @@ def test_slow_answers_without_a_deployment(world: World) -> None:
     severity, why, command = verdict(triage(world, **LONG_DEPLOYED))
     assert severity == "severity P2"
     assert why.startswith("P2: p99 of regami-alb is 3.")
-    assert command == "service_outage.yml -e env=sandbox --check --diff"
+    assert command == "high_error_rate.yml -e env=sandbox"
 
 
 def test_a_dead_database_seen_without_the_metrics(world: World) -> None:

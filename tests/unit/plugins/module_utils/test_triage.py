@@ -135,7 +135,7 @@ SLOW = measured("p99", [9] * 30)
         ({**BROKEN, "log": ("ERROR remaining connection slots are reserved",)}, "db_connections.yml -e env=prod"),
         ({**BROKEN, "log": FULL, "has_disks": True}, "disk_full.yml -e env=prod"),
         # There is no disk of ours to clean.
-        ({**BROKEN, "log": FULL}, "service_outage.yml -e env=prod --check --diff"),
+        ({**BROKEN, "log": FULL}, "high_error_rate.yml -e env=prod"),
         ({**BROKEN, "decision": outage.ROLLBACK, "because": "x"}, "rollback_deployment.yml -e env=prod"),
         ({"measured": (SLOW,), "release": "a:7", "released": NOW - 600}, "rollback_deployment.yml -e env=prod"),
         ({**BROKEN, "decision": outage.RESTART, "because": "x"}, "service_outage.yml -e env=prod"),
@@ -144,13 +144,13 @@ SLOW = measured("p99", [9] * 30)
             {"measured": (measured("service_memory", [91] * 20),)},
             "emergency_scale.yml -e env=prod -e capacity=+50%",
         ),
-        ({"measured": (SLOW,)}, "service_outage.yml -e env=prod --check --diff"),
+        ({"measured": (SLOW,)}, "high_error_rate.yml -e env=prod"),
         # It is busy, and nobody minds.
         ({"measured": (measured("service_cpu", [70], abnormal=True),)}, "recovery_validation.yml -e env=prod"),
         # Long deployed, and the leak of an old release is no reason to go back.
         (
             {"measured": (SLOW,), "release": "a:7", "released": NOW - 7200},
-            "service_outage.yml -e env=prod --check --diff",
+            "high_error_rate.yml -e env=prod",
         ),
     ],
 )

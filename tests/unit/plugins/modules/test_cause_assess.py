@@ -23,12 +23,13 @@ ONSET = NOW - 300
 LONG_AGO = NOW - 6 * 3600
 
 
-def error(text, count=200, since=ONSET, streams=3, new=False):
+def error(text, count=200, since=ONSET, streams=3, new=False, last=NOW - 1):
     """A kind of error that came up; one of `since` None goes on as always."""
     return {
         "pattern": text,
         "count": count,
         "first": since or NOW - 1800,
+        "last": last,
         "surge": since,
         "streams": streams,
         "new": new,
@@ -190,6 +191,18 @@ def test_nothing_abnormal_is_no_cause():
     assert (verdict.cause, verdict.onset) == ("unknown", None)
 
 
+def test_errors_that_stopped_coming_have_ended():
+    seen = INCIDENTS["bad_deployment"]
+    (first, *noise) = seen.patterns
+    over = dataclasses.replace(seen, patterns=(first | {"last": NOW - 90}, *noise), metrics=())
+    assert (judged(seen).trouble, judged(over).trouble) == ("on", "over")
+    assert judged(dataclasses.replace(over, complaints=("health: answered 503",))).trouble == "on"
+    rare = first | {"last": NOW - 90, "count": 4}
+    assert judged(dataclasses.replace(over, patterns=(rare,))).trouble == "on"
+    minute = measured("error_percent", [0.1, 40], 0.1, ONSET)
+    assert judged(dataclasses.replace(over, metrics=(minute,))).trouble == "on"
+
+
 def test_two_causes_alike_are_not_told_apart():
     redis, certificate = (INCIDENTS[name].patterns[0] for name in ("throttled_api", "certificate_expired"))
     verdict = judged(signals(redis, certificate))
@@ -254,6 +267,7 @@ def observed(**read):
         "changes": {"deployments": ([], {"from": "regami-api:6", "to": "regami-api:7", "lines": ["image"]})},
         "tasks": {"entry": service, "failures": [], "targets": [("tg", [])]},
         "users": ("health: answered 500",),
+        "alarms": [],
     }
     return usual | read
 
