@@ -188,14 +188,14 @@ def _memory_enough(signals):
     return Evidence(f"memory of {known[0]['of']} is at {known[0]['now']:.0f} %, and nothing was killed for it")
 
 
-def _slower(signals):
-    """Slower answers since a deployment."""
-    slow = [
+def _worse(signals):
+    """More errors or slower answers since a deployment."""
+    worse = [
         each
-        for each in signals.metric("p50", "p95", "p99")
+        for each in signals.metric("error_percent", "p50", "p95", "p99")
         if signals.released is not None and signals.before(signals.released) and each["since"] >= signals.released - 60
     ]
-    return Evidence(f"since the deployment {slow[0]['why']}") if slow else None
+    return Evidence(f"since the deployment {worse[0]['why']}") if worse else None
 
 
 # --- clues of changes
@@ -357,10 +357,10 @@ CAUSES = (
         "a bad deployment",
         "regami runbooks 2 and 4, mangu 3.4, courtcase scenario 2 step 5",
         speaks_for=(
-            Clue(CHANGES, 0.55, _deployed),
-            Clue(LOGS, 0.7, _new_defects),
-            Clue(TASKS, 0.7, _new_tasks_fail),
-            Clue(METRICS, 0.3, _slower),
+            Clue(CHANGES, 0.4, _deployed),
+            Clue(LOGS, 0.75, _new_defects),
+            Clue(TASKS, 0.75, _new_tasks_fail),
+            Clue(METRICS, 0.35, _worse),
         ),
         against=(
             Clue(CHANGES, 0.95, _not_deployed),
