@@ -87,4 +87,9 @@ options:
     type: list
     elements: str
     default: []
+  checkout:
+    description:
+      - Folder where this runs with a checkout of the service's code, whose commits are listed too, by the C(git) that is there.
+        It is read as it is, nothing is fetched.
+    type: path
 """

@@ -11,7 +11,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from . import ecs, rds
+from . import commits, ecs, rds
 from .aws import reason, together, tried_together
 from .log_search import Turns
 from .masking import snippet
@@ -45,7 +45,7 @@ _NAMED_BY = (
     "rolename",
     "routetableid",
 )
-DEPLOYMENT, DATABASE, SCALING, WRITE = "deployment", "database", "scaling", "write"
+DEPLOYMENT, DATABASE, SCALING, WRITE, COMMIT = "deployment", "database", "scaling", "write", "commit"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ ARGUMENTS = dict(
     db_instances=dict(type="list", elements="str", default=[]),
     auto_scaling_groups=dict(type="list", elements="str", default=[]),
     names=dict(type="list", elements="str", default=[]),
+    checkout=dict(type="path"),
 )
 
 
@@ -85,6 +86,10 @@ def read(aws, wanted, since, until):
         looks[f"events of {name}"] = lambda name=name: of_database(aws, name, since)
     for name in wanted["auto_scaling_groups"]:
         looks[f"scaling of {name}"] = lambda name=name: of_group(aws, name, since)
+    if wanted["checkout"]:
+        looks["commits"] = lambda: [
+            Change(at, COMMIT, what, who) for at, what, who in commits.of_checkout(wanted["checkout"], since)
+        ]
     looks["CloudTrail"] = lambda: of_trail(aws, names, since, until)
     return tried_together(looks)
 

@@ -10,8 +10,9 @@ module: recent_changes
 version_added: 0.2.0
 short_description: List what was changed lately of a service, and by whom
 description:
-  - Reads side by side the deployments of an ECS service, the events of its databases, scaling activities, and the writes that
-    CloudTrail has of anything named here, and lists them in the order in which they happened. It changes nothing.
+  - Reads side by side the deployments of an ECS service, the events of its databases, scaling activities, the commits of a
+    checkout, and the writes that CloudTrail has of anything named here, and lists them in the order in which they happened. It
+    changes nothing.
   - Compares the task definition that runs with the last one that completed a deployment before it; of variables and secrets it
     names what changed and shows no value.
   - What cannot be read is told in RV(blind) and fails nothing.
@@ -43,13 +44,21 @@ EXAMPLES = r"""
     service: regami-service
     db_instances: [regami-db-primary]
     region: us-east-1
+
+- name: And what was committed since yesterday
+  sre.runbooks.recent_changes:
+    cluster: regami-cluster
+    service: regami-service
+    checkout: /srv/deploy
+    within_minutes: 1440
+    region: us-east-1
 """
 
 RETURN = r"""
 changes:
   description:
-    - What was changed, the oldest first. C(at) is in seconds of the epoch; C(kind) is C(deployment), C(database), C(scaling) or
-      C(write); C(who) is empty where nothing tells.
+    - What was changed, the oldest first. C(at) is in seconds of the epoch; C(kind) is C(deployment), C(database), C(scaling),
+      C(write) or C(commit); C(who) is empty where nothing tells.
   returned: unless refused
   type: list
   elements: dict
