@@ -14,7 +14,10 @@ given, a snapshot of the present state is taken before each rollback, and the ro
     POST /api/v1/disaster-recovery/emergency-scale/CLUSTER/SERVICE     {"target_count", "reason"}
     POST /api/v1/disaster-recovery/execute-plan/service_rollback       {"cluster_name", "service_name", "parameters"}
     GET  /api/v1/disaster-recovery/operation/ID
-    GET  /api/v1/health/comprehensive, /api/v1/health/score, /api/v1/monitoring/metrics/CLUSTER/SERVICE
+    GET  /api/v1/health/{comprehensive,score,database}, /api/v1/diagnostics/run-diagnostics
+    GET  /api/v1/diagnostics/issues?severity=critical
+    GET  /api/v1/resource-optimization/analyze/CLUSTER/SERVICE, /api/v1/monitoring/metrics/CLUSTER/SERVICE
+    GET  /api/v1/monitoring/alerts/status
     POST /api/v1/deployment-validation/{smoke-test,api-validation}/CLUSTER/SERVICE
 """
 
@@ -31,6 +34,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 # Requests that the health score is made of: enough to tell a service that fails half of them.
 PROBES = 8
@@ -181,6 +185,43 @@ class Recovery:
             "components": {"api": {"healthy": score == 100}, "database": {"healthy": database}},
         }
 
+    def database(self) -> dict:
+        healthy = self._ask("/health?check=db") == 200
+        return {"status": "healthy" if healthy else "unhealthy", "connected": healthy}
+
+    def diagnostics(self) -> dict:
+        issues = self._issues()
+        return {
+            "timestamp": _now().isoformat(),
+            "status": "issues_found" if issues else "ok",
+            "total_issues": len(issues),
+        }
+
+    def issues(self, severity: str | None) -> dict:
+        found = [each for each in self._issues() if severity in (None, each["severity"])]
+        return {"total_issues": len(found), "issues": found}
+
+    def _issues(self) -> list[dict]:
+        """By the same requests that its score is made of."""
+        score, found = self.score()["score"], []
+        if score < 100:
+            severity = "critical" if score <= 80 else "warning"
+            found.append({"severity": severity, "component": "api", "message": f"{100 - score:g} of 100 requests fail"})
+        if self._ask("/health?check=db") != 200:
+            found.append({"severity": "critical", "component": "database", "message": "the database is not connected"})
+        return found
+
+    def resources(self, cluster: str, service: str) -> dict:
+        found = self._service(cluster, service)
+        short = found["runningCount"] < found["desiredCount"]
+        advice = [{"action": "scale_up", "reason": "fewer tasks run than are wanted"}] if short else []
+        tasks = {"running": found["runningCount"], "desired": found["desiredCount"]}
+        return {"cluster_name": cluster, "service_name": service, "tasks": tasks, "recommendations": advice}
+
+    def alerts(self) -> dict:
+        active = [each for each in self._issues() if each["severity"] == "critical"]
+        return {"status": "alerting" if active else "ok", "active_alerts": active}
+
     def metrics(self, cluster: str, service: str) -> dict:
         return {"cluster_name": cluster, "service_name": service, "error_rate": round(100 - self.score()["score"], 1)}
 
@@ -242,7 +283,8 @@ class Handler(BaseHTTPRequestHandler):
         api = self.server.recovery
         if self.path == "/health":
             return {"status": "healthy"}
-        match (self.command, *self.path.removeprefix("/api/v1/").split("/")):
+        path, _, query = self.path.removeprefix("/api/v1/").partition("?")
+        match (self.command, *path.split("/")):
             case ("GET", "deployment-orchestration", "status", cluster, service):
                 return api.status(cluster, service)
             case ("GET", "disaster-recovery", "snapshots", cluster, service):
@@ -261,6 +303,16 @@ class Handler(BaseHTTPRequestHandler):
                 return api.score()
             case ("GET", "health", "comprehensive"):
                 return api.comprehensive()
+            case ("GET", "health", "database"):
+                return api.database()
+            case ("GET", "diagnostics", "run-diagnostics"):
+                return api.diagnostics()
+            case ("GET", "diagnostics", "issues"):
+                return api.issues(dict(parse_qsl(query)).get("severity"))
+            case ("GET", "resource-optimization", "analyze", cluster, service):
+                return api.resources(cluster, service)
+            case ("GET", "monitoring", "alerts", "status"):
+                return api.alerts()
             case ("GET", "monitoring", "metrics", cluster, service):
                 return api.metrics(cluster, service)
             case ("POST", "deployment-validation", "smoke-test" | "api-validation", cluster, service):

@@ -28,6 +28,10 @@ COMPLETED, FAILED = ("completed", "success"), ("failed", "error", "cancelled")
 SNAPSHOTS = 10
 
 
+class Missing(Stop):
+    """The API has no such path."""
+
+
 class RecoveryApi:
     """The API as it is asked about one service.
 
@@ -51,6 +55,23 @@ class RecoveryApi:
     def status(self):
         """What the deployment orchestration says of the service, as a dict."""
         return self._read("GET", f"deployment-orchestration/status/{self._target}")
+
+    def look(self, path):
+        """(answer, seconds) of one of its diagnostics, asked once: what is slow or broken is a finding itself.
+
+        Args:
+            path: after /api/v1/; {target} in it stands for the service.
+
+        Raises:
+            Missing, Unreachable, Stop.
+        """
+        path = path.format(target=self._target)
+        seen = self._send("GET", path, None)
+        if seen.status in (404, 405, 501):
+            raise Missing(f"it has no {path} ({seen.status})")
+        if seen.status is None or seen.status >= 500 or seen.status == 429:
+            raise Unreachable(f"{path}: {_told(seen)}")
+        return self._parsed(seen, path), seen.seconds
 
     def snapshots(self):
         """[{snapshot_id, timestamp, task_definition, desired_count}], the newest first."""

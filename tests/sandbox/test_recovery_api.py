@@ -85,3 +85,18 @@ def test_it_can_be_down_and_comes_back_with_its_snapshots(sandbox: Sandbox) -> N
     assert ask(api, "health/score")[0] == 500
     api.heal()
     assert ask(api, "health/score", token="wrong")[0] == 401
+
+
+def test_it_says_what_is_wrong_with_its_service(fresh_sandbox: Sandbox) -> None:
+    api = fresh_sandbox
+    wait_until(lambda: answers(api), "the recovery API serves")
+    assert ask(api, "diagnostics/issues?severity=critical") == (200, {"total_issues": 0, "issues": []})
+    assert ask(api, "monitoring/alerts/status")[1]["status"] == "ok"
+    assert ask(api, "resource-optimization/analyze/SERVICE")[1]["tasks"] == {"running": 2, "desired": 2}
+    assert ask(api, "health/database")[1]["connected"]
+    assert ask(api, "diagnostics/database-connections")[0] == 404
+    api.fault("primary-killed")
+    (issue,) = ask(api, "diagnostics/issues?severity=critical")[1]["issues"][-1:]
+    assert (issue["component"], issue["severity"]) == ("database", "critical")
+    assert ask(api, "diagnostics/run-diagnostics")[1]["status"] == "issues_found"
+    assert ask(api, "monitoring/alerts/status")[1]["status"] == "alerting"
