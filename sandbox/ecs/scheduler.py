@@ -151,7 +151,7 @@ def _count_cluster(service: Any) -> None:
 
 def _log(task: Task) -> None:
     """What it wrote to its log group, as the driver awslogs does."""
-    if not (lines := task.new_log_lines()):
+    if not (events := task.new_log_events()):
         return
     container = task.definition.container_definitions[0]
     options = (container.get("logConfiguration") or {}).get("options") or {}
@@ -162,5 +162,4 @@ def _log(task: Task) -> None:
     stream = f"{options.get('awslogs-stream-prefix', 'ecs')}/{container['name']}/{task.id}"
     if stream not in group.streams:
         group.create_log_stream(stream)
-    now = int(time.time() * 1000)
-    group.put_log_events(stream, [{"timestamp": now, "message": line} for line in lines])
+    group.put_log_events(stream, events)

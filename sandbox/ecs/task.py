@@ -12,12 +12,14 @@ import itertools
 import json
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import builds, ecr, elbv2, subnets
+from .output import Output
 
 if TYPE_CHECKING:
     from ..processes import Process
@@ -67,8 +69,6 @@ class Task:
             network.get("subnets", ()),
             "",
         )  # those that it may be in, and the one that it is in
-        self.log_path: Path = world.home / "tasks" / f"{self.id}.log"
-        self.log_position = 0
         self.status, self.desired = "PROVISIONING", "RUNNING"
         self.times = {"createdAt": utcnow()}
         self.stop_code = self.stopped_reason = self.container_reason = ""
@@ -77,6 +77,7 @@ class Task:
         self.running_since: float | None = None
         self._since = time.monotonic()
         self._process: Process | None = None
+        self._output: Output | None = None
 
     # ---- what the service looks at ---------------------------------------------------------------------------------
 
@@ -199,13 +200,13 @@ class Task:
             return
         environment |= builds.environment_of(image)
         environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
-        self.log_path.parent.mkdir(exist_ok=True)
         try:
             self._process = self._spawn(environment)
         except OSError as error:
             self.container_reason = f"CannotStartContainerError: {error.strerror}: {error.filename}"
             self.stop("TaskFailedToStart", self.container_reason)
             return
+        self._output = Output(self._process.stdout)
         self._become("PENDING")
 
     def _container(self) -> dict:
@@ -218,7 +219,7 @@ class Task:
             f"task {self.id}",
             argv or [sys.executable, "-m", "sandbox.app"],
             env=environment,
-            log=self.log_path,
+            stdout=subprocess.PIPE,
             region=self.region,
             cwd=cwd,
         )
@@ -262,17 +263,9 @@ class Task:
 
     # ---- what AWS shows of it --------------------------------------------------------------------------------------
 
-    def new_log_lines(self) -> list[str]:
-        """Complete lines that it wrote since the last call."""
-        try:
-            with open(self.log_path, "rb") as log:
-                log.seek(self.log_position)
-                text = log.read()
-        except OSError:
-            return []
-        complete = text[: text.rfind(b"\n") + 1]
-        self.log_position += len(complete)
-        return complete.decode(errors="replace").splitlines()
+    def new_log_events(self) -> list[dict]:
+        """What it wrote since the last call, as PutLogEvents takes it."""
+        return self._output.take(ended=self._process.poll() is not None) if self._output else []
 
     def describe(self) -> dict:
         container = self.definition.container_definitions[0]

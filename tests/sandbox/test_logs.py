@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from sandbox import logs
+from sandbox.ecs.output import Output
 from sandbox.logs import FilterPattern
 
 
@@ -68,3 +71,16 @@ def test_pages_are_in_the_order_of_time_whatever_the_stream_and_end_where_they_a
     group = _group(late=[(5, "ERROR"), (3, "ERROR")], early=[(1, "ERROR"), (4, "ERROR"), (9, "ERROR")])
     assert _pages(group, "ERROR", 1, 5, limit=2) == [[1, 3], [4, 5]]
     assert _pages(group, "nothing", 1, 5) == [[]]
+
+
+def test_a_line_of_a_task_has_the_time_when_it_came_however_late_it_is_fetched():
+    read, write = os.pipe()
+    output = Output(os.fdopen(read, "rb"))
+    with os.fdopen(write, "wb", buffering=0) as process:
+        process.write(b"first\n")
+        time.sleep(0.5)
+        process.write(b"second\nthird")
+    first, second, third = output.take(ended=True)
+    assert [each["message"] for each in (first, second, third)] == ["first", "second", "third"]
+    assert second["timestamp"] - first["timestamp"] >= 250
+    assert output.take(ended=True) == []
