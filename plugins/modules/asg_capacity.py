@@ -116,10 +116,9 @@ waited_seconds:
 import re
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import elbv2, instance_refresh, room
+from ansible_collections.sre.runbooks.plugins.module_utils import group_serving, instance_refresh, room
 from ansible_collections.sre.runbooks.plugins.module_utils import temporary_capacity as temporary
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
     LOGIN_ARGUMENTS,
     PASSWORD_SOURCES,
@@ -128,21 +127,12 @@ from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import
 from ansible_collections.sre.runbooks.plugins.module_utils.temporary_capacity import Size
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
-# Seconds that an instance usually takes to boot and to pass its health checks.
-USUAL = 180
 # On-Demand instances of the Standard families, counted in vCPUs.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-on-demand-instances.html#ec2-on-demand-instances-limits
 STANDARD = re.compile(r"[acdhimrtz]\d")
 STANDARD_QUOTA = "L-1216C47A"
 # The scheduled action that gives bounds back.
 GIVE_BACK = "sre.runbooks-give-back"
-# Suspended, these keep more instances, or fewer, from coming to serve.
-UP = ("Launch", "AddToLoadBalancer")
-DOWN = ("Terminate",)
-# So many launches that failed, or instances that went again, mean that the next ones do so too.
-FAILED_TOO_OFTEN = 3
-# What no further launch will overcome.
-FINAL = ("LimitExceeded", "InsufficientFreeAddresses")
 
 SERVICES = (
     "autoscaling",
@@ -172,7 +162,11 @@ class AsgCapacity(Verb):
         self.known = None  # ids of the scaling activities of before
 
     def observe(self):
-        seen = together(group=self.group.describe, scheduled=self._scheduled, activities=self._activities)
+        seen = together(
+            group=self.group.describe,
+            scheduled=self._scheduled,
+            activities=lambda: group_serving.activities(self.aws, self.name),
+        )
         if self.known is None:
             self.known = {each["ActivityId"] for each in seen["activities"]}
         rooms = [] if self.params["restore"] else self._rooms(seen["group"])
@@ -190,11 +184,6 @@ class AsgCapacity(Verb):
         if found is None:
             return None
         return {"at": found["StartTime"].timestamp(), "floor": found["MinSize"], "ceiling": found["MaxSize"]}
-
-    def _activities(self):
-        return self.aws.read(
-            "autoscaling", "describe_scaling_activities", AutoScalingGroupName=self.name, MaxRecords=20
-        )["Activities"]
 
     def _rooms(self, group):
         """What more instances take some of, as far as the present ones tell."""
@@ -241,9 +230,9 @@ class AsgCapacity(Verb):
             )
         steps = _steps(name, present, goal, kept, line, observed["scheduled"])
         if goal.count != present.count:
-            needed = UP if goal.count > present.count else DOWN
+            needed = group_serving.UP if goal.count > present.count else group_serving.DOWN
             instance_refresh.refuse_suspended(group, needed, f"it would not come to {goal.count} instances that serve")
-        if steps or len(_in_service(group)) != goal.count:
+        if steps or len(group_serving.in_service(group)) != goal.count:
             what = f"wait until {name} serves with {goal.count} instances"
             steps.append(Step("settle", what, arguments={"count": goal.count}, waits=True))
         if line is None:
@@ -289,57 +278,7 @@ class AsgCapacity(Verb):
         )
 
     def settle(self, count):
-        known, gone, grows = set(), set(), None
-
-        def look():
-            seen = together(group=self.group.describe, activities=self._activities)
-            arns = seen["group"].get("TargetGroupARNs", [])
-            targets = together(
-                **{arn: lambda arn=arn: elbv2.target_health(self.aws, arn, self.aws.region) for arn in arns}
-            )
-            return dict(seen, targets=targets)
-
-        def done(seen):
-            nonlocal grows
-            group, there = seen["group"], {each["InstanceId"] for each in instance_refresh.staying(seen["group"])}
-            if group["DesiredCapacity"] != count:
-                raise Stop(f"something else set the capacity of {self.name} to {group['DesiredCapacity']}")
-            serving = _serving(seen)
-            if len(there) == count and len(serving) == count:
-                return True
-            grows = len(there) <= count if grows is None else grows
-            if grows:  # an instance that goes then was found unhealthy
-                gone.update(known - there)
-                known.update(there)
-            why = self._why_never(seen, gone)
-            if why:
-                raise Stop(f"{self.name} does not come to {count} instances that serve: {why}")
-            return False
-
-        self.wait(
-            look,
-            done,
-            f"{self.name} serves with {count} instances",
-            usual=USUAL,
-            state=lambda seen: f"{len(_serving(seen))} of {seen['group']['DesiredCapacity']} serve",
-        )
-
-    def _why_never(self, seen, gone):
-        """Why more instances would fail too, or None while they may not."""
-        failed = [
-            " ".join((each.get("StatusMessage") or each.get("Cause") or "no reason given").split())
-            for each in seen["activities"]
-            if each["StatusCode"] == "Failed" and each["ActivityId"] not in self.known
-        ]
-        final = [why for why in failed if any(word in why for word in FINAL)]
-        if final or len(failed) >= FAILED_TOO_OFTEN:
-            return f"{len(failed)} launches failed: {(final or failed)[0]}"
-        if len(gone) >= FAILED_TOO_OFTEN:
-            troubles = [line for targets in seen["targets"].values() for line in elbv2.troubles(targets)]
-            return (
-                f"{len(gone)} instances went again, one after the other: {'; '.join(troubles) or 'see its activities'}"
-            )
-        return None
+        group_serving.settle(self.wait, self.aws, self.group, count, self.known)
 
     def undo(self, before, done):
         where = {"auto_scaling_group": self.name, "region": self.aws.region}
@@ -351,7 +290,7 @@ class AsgCapacity(Verb):
         size, kept = _size(group), _kept(group)
         return {
             "desired": size.count,
-            "in_service": len(_in_service(group)),
+            "in_service": len(group_serving.in_service(group)),
             "floor": size.floor,
             "ceiling": size.ceiling,
             "scaled": kept and kept.text(),
@@ -365,22 +304,6 @@ def _size(group):
 def _kept(group):
     """What the group remembers, or None."""
     return temporary.parse(next((tag["Value"] for tag in group.get("Tags", []) if tag["Key"] == temporary.MARK), None))
-
-
-def _in_service(group):
-    return {
-        each["InstanceId"]
-        for each in group["Instances"]
-        if each["LifecycleState"] == "InService" and each["HealthStatus"] == "Healthy"
-    }
-
-
-def _serving(seen):
-    """Instances in service that each target group finds healthy."""
-    serving = _in_service(seen["group"])
-    for targets in seen["targets"].values():
-        serving &= {target["target"].partition(":")[0] for target in targets if target["state"] == "healthy"}
-    return serving
 
 
 def _steps(name, present, goal, kept, line, scheduled):
