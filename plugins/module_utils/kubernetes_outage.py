@@ -29,7 +29,7 @@ def workload(kind, seen, now):
     found, revisions = seen["workload"], seen["revisions"]
     present = history.current(found, revisions) or next(iter(revisions), None)
     progress = kind.progress(found, present)
-    live = [pod for pod in seen["pods"] if _is_live(pod)]
+    live = [pod for pod in seen["pods"] if workloads.is_live(pod)]
     # Those that are left of another revision go, whatever is wrong with them.
     troubles = [each for pod in live if present and present.owns(pod) and (each := workloads.trouble(pod))]
     troubled = {each.pod for each in troubles}
@@ -54,12 +54,6 @@ def workload(kind, seen, now):
         starting=len(starting),
         restart_helps=bool(troubles) and not refused and all(each.crashed for each in troubles),
     )
-
-
-def _is_live(pod):
-    """One that is there to serve; a pod that was evicted stays listed as failed."""
-    gone = pod["metadata"].get("deletionTimestamp") or pod["status"].get("phase") in ("Failed", "Succeeded")
-    return not gone
 
 
 def _seconds(moment):

@@ -236,6 +236,12 @@ def trouble(pod):
     return None
 
 
+def is_live(pod):
+    """One that is there to serve; a pod that was evicted stays listed as failed."""
+    gone = pod["metadata"].get("deletionTimestamp") or pod["status"].get("phase") in ("Failed", "Succeeded")
+    return not gone
+
+
 def unready(pod):
     """What keeps a pod from serving, in a few words, or None where nothing does."""
     status = pod.get("status", {})

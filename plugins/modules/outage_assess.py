@@ -30,41 +30,6 @@ options:
   service:
     description: Name of the ECS service.
     type: str
-  kubernetes:
-    description: The workload that runs the service in Kubernetes, and how to reach its cluster.
-    type: dict
-    suboptions:
-      name:
-        description: Name of the workload.
-        type: str
-        required: true
-      namespace:
-        description: Its namespace.
-        type: str
-        required: true
-      kind:
-        description: Its kind.
-        type: str
-        choices: [Deployment, StatefulSet, DaemonSet, DeploymentConfig]
-        default: Deployment
-      kubeconfig:
-        description:
-          - Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
-          - This and the next four can also be set by the environment variables of the modules of kubernetes.core.
-        type: raw
-      context:
-        description: Name of a context of the kubeconfig. Default is its current one.
-        type: str
-      host:
-        description: URL of the API.
-        type: str
-      api_key:
-        description: A token.
-        type: str
-      ca_cert:
-        description: Path of the certificate of the authority that signed the API's.
-        type: path
-        aliases: [ssl_ca_cert]
   target_group_arn:
     description:
       - Target group of the load balancer in front of O(kubernetes), in O(region), whose errors are counted. An ECS
@@ -90,6 +55,7 @@ options:
 extends_documentation_fragment:
   - sre.runbooks.checks
   - sre.runbooks.database_login
+  - sre.runbooks.kubernetes_workload
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -199,8 +165,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
-from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
-from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_workload import KINDS
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import WORKLOAD_ARGUMENT, Reader
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
     LOGIN_ARGUMENTS,
@@ -220,18 +185,7 @@ ARGUMENTS = dict(
     **LOGIN_ARGUMENTS,
     cluster=dict(type="str"),
     service=dict(type="str"),
-    kubernetes=dict(
-        type="dict",
-        options=dict(
-            {
-                option: kubernetes_api.AUTH_ARGUMENTS[option]
-                for option in ("kubeconfig", "context", "host", "api_key", "ca_cert")
-            },
-            name=dict(type="str", required=True),
-            namespace=dict(type="str", required=True),
-            kind=dict(type="str", choices=list(KINDS), default="Deployment"),
-        ),
-    ),
+    kubernetes=WORKLOAD_ARGUMENT,
     target_group_arn=dict(type="str"),
     desired_count=dict(type="int", required=True),
     db_instance=dict(type="str"),
