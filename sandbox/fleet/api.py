@@ -113,6 +113,30 @@ def describe_scaling_activities(response: Any) -> Any:
     )
 
 
+def terminate_instance_in_auto_scaling_group(response: Any) -> Any:
+    """The group launches another one, unless it is to have one less. moto takes the instance away at once.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_TerminateInstanceInAutoScalingGroup.html
+    """
+    from moto.core.responses import ActionResult
+
+    name = response._get_param("InstanceId")
+    machine = groups.machines.get(name)
+    if machine is None or not machine.is_active:
+        raise _error("ValidationError", f"Instance Id not found - No managed instance found for instance ID: {name}")
+    group = next(
+        each
+        for each in response.autoscaling_backend.autoscaling_groups.values()
+        if name in [state.instance.id for state in each.instance_states]
+    )
+    if response._get_bool_param("ShouldDecrementDesiredCapacity", False):
+        if group.desired_capacity <= group.min_size:
+            raise _error("ValidationError", f"Currently, desiredSize equals minSize ({group.min_size}).")
+        group.desired_capacity -= 1
+    machine.terminate()
+    return ActionResult({"Activity": activities.note_termination(group, name)})
+
+
 def put_scheduled_update_group_action(response: Any) -> Any:
     at = schedule.moment(response._get_param("StartTime"))
     if at is not None and at <= datetime.now(UTC):
@@ -146,6 +170,7 @@ def install(world: World) -> None:
         describe_auto_scaling_groups,
         describe_scaling_activities,
         put_scheduled_update_group_action,
+        terminate_instance_in_auto_scaling_group,
     ):
         _moto[function.__name__] = getattr(AutoScalingResponse, function.__name__, None)
         setattr(AutoScalingResponse, function.__name__, function)

@@ -131,6 +131,7 @@ def _reconcile(world: World, group: Any) -> None:
             group.instance_states.remove(state)
             group.ec2_backend.terminate_instances([machine.id])
             del machines[machine.id]
+            activities.end_termination(group, machine.id)
         elif state.health_status == "Unhealthy" and machine.is_active and "ReplaceUnhealthy" not in suspended(group):
             refresh.note_failure(group, machine)
             terminate(group, machine)

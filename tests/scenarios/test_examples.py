@@ -30,6 +30,9 @@ REFUSED = {
     # The release before it was taken back for good.
     "Back to the revision that was good": "regami-api:2 was deregistered",
     "Not across a migration that the old code cannot live with": "regami-api:2 was deregistered",
+    # There is no such task, and no such instance in the group.
+    "Another task for the one that is hot": "ECS knows no task 0123456789abcdef0123456789abcdef",
+    "Another instance for the one that is hot": "regami-fleet has no instance",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",
