@@ -4,6 +4,8 @@
 """What the processes behind services, instances and databases use of processor and memory, as CloudWatch has it.
 
 A service: of what its tasks may have. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_utilization.html
+A task likewise, where its cluster has Container Insights with enhanced observability:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Container-Insights-enhanced-observability-metrics-ECS.html
 An instance, a database: of its virtual processors, here all processors of this machine.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import cloudwatch
 
@@ -81,23 +83,34 @@ def _publish(world: World) -> None:
 
 
 def _services(world: World) -> list[tuple]:
-    """A value for each task, so that CloudWatch knows the average, and the largest."""
+    """A value for each task, so that CloudWatch knows the average, and the largest; and each task by itself."""
     from .ecs import tasks
 
+    single = []
     found: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for task in [task for own in tasks.of_service.values() for task in own]:
         if task.status != "RUNNING" or task.pid is None or not task.group.startswith("service:"):
             continue
         key = task.region, task.cluster_arn.rpartition("/")[2], task.service_name
-        found[key]["MemoryUtilization"].append(
-            100 * resident_bytes(task.pid) / (int(task.definition.memory) * MEBIBYTE)
-        )
+        used = {"Memory": 100 * resident_bytes(task.pid) / (int(task.definition.memory) * MEBIBYTE)}
         if (busy := _busy(task.id, [task.pid])) is not None:
-            found[key]["CPUUtilization"].append(100 * busy * 1024 / int(task.definition.cpu))
-    return [
+            used["CPU"] = 100 * busy * 1024 / int(task.definition.cpu)
+        for name, value in used.items():
+            found[key][f"{name}Utilization"].append(value)
+        if _is_observed(world, task):
+            dimensions = {"ClusterName": key[1], "ServiceName": key[2], "TaskId": task.id}
+            values = {f"Task{name.capitalize()}Utilization": value for name, value in used.items()}
+            single.append((task.region, "ECS/ContainerInsights", dimensions, values))
+    together = [
         (region, "AWS/ECS", {"ClusterName": cluster, "ServiceName": service}, dict(values))
         for (region, cluster, service), values in found.items()
     ]
+    return together + single
+
+
+def _is_observed(world: World, task: Any) -> bool:
+    cluster = world.backend("ecs", task.region).clusters[task.cluster_arn.rpartition("/")[2]]
+    return {"name": "containerInsights", "value": "enhanced"} in cluster.settings
 
 
 def _fleets(world: World) -> list[tuple]:

@@ -34,6 +34,7 @@ class Survey:
     Attributes:
         cpus: how many processors it has.
         cpu, memory: percent of all that it has, by what its processes used within MEASURED_SECONDS.
+        bytes: how much memory it has.
         processes: who uses most, as `told` shows them.
         commands: names of what runs there at all.
     """
@@ -42,6 +43,7 @@ class Survey:
     cpus: int = 0
     cpu: float | None = None
     memory: float | None = None
+    bytes: int | None = None
     processes: tuple = ()
     commands: tuple = ()
     trouble: str | None = None
@@ -57,6 +59,7 @@ def survey_of(result):
                 said["cpus"],
                 said["cpu"],
                 said["memory"],
+                said["bytes"],
                 tuple(masked(each) for each in said["processes"]),
                 tuple(map(snippet, said["commands"])),
             )

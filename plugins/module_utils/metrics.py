@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import cloudwatch, elbv2
+from . import cloudwatch, ecs, elbv2
 from .aws import reason, together, tried_together
 from .cloudwatch import PERIOD, Metric
 from .errors import Refusal, Unreachable, near
@@ -93,10 +93,51 @@ def of_load_balancer(arn):
 
 def of_service(cluster, service, region):
     """https://docs.aws.amazon.com/AmazonECS/latest/developerguide/available-metrics.html"""
-    dimensions = (("ClusterName", cluster.rpartition("/")[2]), ("ServiceName", service.rpartition("/")[2]))
+    dimensions = (("ClusterName", ecs.short(cluster)), ("ServiceName", ecs.short(service)))
     return [
         Signal(name, dimensions[1][1], region, (Metric("AWS/ECS", metric, "Average", dimensions),), "%", noise=10)
         for name, metric in (("service_cpu", "CPUUtilization"), ("service_memory", "MemoryUtilization"))
+    ]
+
+
+def of_busiest_task(cluster, service, region):
+    """The task of a service that uses most of what it may have."""
+    dimensions = (("ClusterName", ecs.short(cluster)), ("ServiceName", ecs.short(service)))
+    return [
+        Signal(name, dimensions[1][1], region, (Metric("AWS/ECS", metric, "Maximum", dimensions),), "%", noise=10)
+        for name, metric in (("busiest_cpu", "CPUUtilization"), ("busiest_memory", "MemoryUtilization"))
+    ]
+
+
+def of_task(cluster, service, task, region):
+    """One task, where Container Insights with enhanced observability is on; else there are no points.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Container-Insights-enhanced-observability-metrics-ECS.html
+    """
+    dimensions = (("ClusterName", ecs.short(cluster)), ("ServiceName", ecs.short(service)), ("TaskId", task))
+    return [
+        Signal(name, task, region, (Metric("ECS/ContainerInsights", metric, "Average", dimensions),), "%", noise=10)
+        for name, metric in (("task_cpu", "TaskCpuUtilization"), ("task_memory", "TaskMemoryUtilization"))
+    ]
+
+
+def of_target_group(load_balancer, target_group):
+    """What a load balancer measures of the targets of one of its groups."""
+    group = (("LoadBalancer", elbv2.metric_name(load_balancer)), ("TargetGroup", target_group.rpartition(":")[2]))
+    region, of = elbv2.region_of(load_balancer), f"{elbv2.short(target_group)} behind {elbv2.short_name(load_balancer)}"
+    metric = Metric("AWS/ApplicationELB", "TargetResponseTime", "p99", group)
+    return [Signal("target_p99", of, region, (metric,), "s", noise=0.1)]
+
+
+def of_agent(instance_id, region):
+    """Memory and disks of an instance where the CloudWatch agent runs and adds up by instance, which its wizard sets.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/metrics-collected-by-CloudWatch-agent.html
+    """
+    dimensions = (("InstanceId", instance_id),)
+    return [
+        Signal(name, instance_id, region, (Metric("CWAgent", metric, "Maximum", dimensions),), "%", noise=10)
+        for name, metric in (("instance_memory", "mem_used_percent"), ("instance_disk", "disk_used_percent"))
     ]
 
 

@@ -131,7 +131,7 @@ def user_of(pid):
 
 
 def told(seen, cpu=None):
-    """A process for people, `cpu` in percent of one processor."""
+    """A process for people, `cpu` in percent of one processor; whether it `may_end`."""
     up = float(_read("uptime").split()[0])
     return {
         "pid": seen.pid,
@@ -142,6 +142,7 @@ def told(seen, cpu=None):
         "cpu": cpu,
         "rss": seen.resident,
         "unit": (unit_of(seen.pid) or "")[:60] or None,
+        "may_end": protection(seen, []) is None,
     }
 
 
@@ -169,7 +170,7 @@ def survey(options):
     return {
         "cpus": cpus,
         "cpu": round(sum(used.values()) / cpus, 1),
-        "memory": _memory(),
+        **_memory(),
         "processes": [told(after[pid], used[pid]) for pid in chosen],
         "commands": _commands(after.values()),
     }
@@ -180,9 +181,10 @@ def is_same(before, after):
 
 
 def _memory():
-    """Percent that is not available. proc_meminfo(5)"""
-    sizes = dict(re.findall(r"(MemTotal|MemAvailable):\s+(\d+)", _read("meminfo")))
-    return round(100 - 100 * int(sizes["MemAvailable"]) / int(sizes["MemTotal"]), 1) if len(sizes) == 2 else None
+    """How many bytes there are, and the percentage that is not available. proc_meminfo(5)"""
+    sizes = {name: 1024 * int(size) for name, size in re.findall(r"(MemTotal|MemAvailable):\s+(\d+)", _read("meminfo"))}
+    total, free = sizes.get("MemTotal"), sizes.get("MemAvailable")
+    return {"bytes": total, "memory": round(100 - 100 * free / total, 1) if total and free is not None else None}
 
 
 def _commands(seen):

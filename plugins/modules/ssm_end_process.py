@@ -92,6 +92,7 @@ process:
     cpu: null
     rss: 21340160
     unit: null
+    may_end: true
 ended:
   description: V(ended) (by itself, when asked), V(killed), V(restarted) (with its unit) or V(gone) (before); in check mode V(there).
   returned: unless refused

@@ -37,7 +37,8 @@ def _seed_region(world: World, region: str, suffix: str, count: int) -> None:
     names = {"cluster": f"regami-cluster{suffix}", "service": f"regami-service{suffix}"}
     tags = [{"key": "service", "value": "regami"}]
     world.client("logs", region).create_log_group(logGroupName=LOG_GROUP)
-    ecs.create_cluster(clusterName=names["cluster"], tags=tags)
+    insights = [{"name": "containerInsights", "value": "enhanced"}]
+    ecs.create_cluster(clusterName=names["cluster"], settings=insights, tags=tags)
     with world.lock:
         ec2 = world.backend("ec2", region)
         subnets = [subnet.id for subnet in ec2.get_default_subnets().values()][:2]
