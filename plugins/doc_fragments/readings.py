@@ -58,7 +58,7 @@ options:
     description: Where to look for errors.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       name:
         description: Name of the log group.
@@ -67,6 +67,44 @@ options:
       region:
         description: Its region. Default is O(region).
         type: str
+  pods:
+    description:
+      - Pods of Kubernetes where to look for errors too, a workload's, an ingress controller's or a job's, at most the 50 newest of
+        each entry and the last 20,000 lines of each container, and of its run before where it was started again.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      namespace:
+        description: Their namespace.
+        type: str
+        required: true
+      selector:
+        description: Label selector, such as V(app.kubernetes.io/name=ingress-nginx) or V(job-name=database-migration).
+        type: str
+        required: true
+      terms:
+        description: What an error is in these, in place of O(terms), such as V(" 502 ") in the lines of an ingress controller.
+        type: list
+        elements: str
+      kubeconfig:
+        description:
+          - Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
+          - This and the next four can also be set by the environment variables of the modules of kubernetes.core.
+        type: raw
+      context:
+        description: Name of a context of the kubeconfig. Default is its current one.
+        type: str
+      host:
+        description: URL of the API.
+        type: str
+      api_key:
+        description: A token.
+        type: str
+      ca_cert:
+        description: Path of the certificate of the authority that signed the API's.
+        type: path
+        aliases: [ssl_ca_cert]
   terms:
     description: A line with any of these words is an error. Case counts.
     type: list

@@ -19,8 +19,8 @@ import tempfile
 import time
 from urllib.parse import urlencode
 
-from ansible.module_utils.basic import env_fallback, missing_required_lib
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
 from .aws import CONNECT_TIMEOUT, READ_TIMEOUT
 from .errors import LostAnswer, Overtaken, Refusal, Stop, Throttled, Unreachable
@@ -34,16 +34,6 @@ try:
     HAS_KUBERNETES = True
 except ImportError:
     HAS_KUBERNETES = False
-
-# The options of kubernetes.core's modules, with the environment variables that those read.
-_NAMES = {option: attribute for attribute, option in AUTH_ARG_MAP.items()}
-AUTH_ARGUMENTS = {
-    option: dict(
-        spec,
-        fallback=(env_fallback, [f"K8S_AUTH_{name.upper()}" for name in (option, _NAMES.get(option, option))]),
-    )
-    for option, spec in AUTH_ARG_SPEC.items()
-}
 
 READ_TRIES = 5
 # The longest pause that a throttling server may ask for, in seconds.

@@ -11,12 +11,13 @@ from . import kubernetes_history as history
 from . import kubernetes_workload as workloads
 from .aws import attempt, together
 from .errors import Refusal, Stop, near
+from .kubernetes_options import CLUSTER_ARGUMENTS
 
 # Which workload, and how to reach its cluster; doc_fragments/kubernetes_workload.py says the same for people.
 WORKLOAD_ARGUMENT = dict(
     type="dict",
     options=dict(
-        {option: api.AUTH_ARGUMENTS[option] for option in ("kubeconfig", "context", "host", "api_key", "ca_cert")},
+        CLUSTER_ARGUMENTS,
         name=dict(type="str", required=True),
         namespace=dict(type="str", required=True),
         kind=dict(type="str", choices=list(workloads.KINDS), default="Deployment"),

@@ -43,6 +43,18 @@ class Event:
     message: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """Of one log group, or of pods: `total` lines match, of which `events` were read; `complete_before` says whether these are all
+    of those before the deployment, and `unread` what could not be read of it."""
+
+    events: tuple
+    total: int
+    complete_before: bool
+    by: str
+    unread: tuple = ()
+
+
 def pattern_of(message):
     """Pure: what the message has in common with those like it, without its secrets."""
     text = snippet(_text(message), 2 * LENGTH)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from . import pod_logs
 from .aws import code_of, reason, together, tried_together
 from .errors import Refusal, Stop
-from .log_patterns import Event, grouped
+from .log_patterns import Event, Found, grouped
 from .waiting import Pace
 
 # Seconds between two calls of FilterLogEvents in one region, whatever the number of log groups.
@@ -36,24 +36,14 @@ ARGUMENTS = dict(
     log_groups=dict(
         type="list",
         elements="dict",
-        required=True,
+        default=[],
         options=dict(name=dict(type="str", required=True), region=dict(type="str")),
     ),
+    **pod_logs.ARGUMENTS,
     terms=dict(type="list", elements="str", default=["ERROR", "Exception", "FATAL", "CRITICAL"]),
     within_minutes=dict(type="int", default=30),
     insights_above_minutes=dict(type="int", default=60),
 )
-
-
-@dataclass(frozen=True)
-class Found:
-    """Of one log group: `total` lines match, of which `events` were read; `complete_before` says whether these are all of
-    those before the deployment."""
-
-    events: tuple
-    total: int
-    complete_before: bool
-    by: str
 
 
 class Turns:
@@ -71,7 +61,8 @@ class Turns:
 
 
 def search(aws, wanted, since, until, deployed_at, wait):
-    """[(group {name, region}, Found, or the exception)] of every log group of `wanted`, the options ARGUMENTS, side by side.
+    """[(group {name, region}, Found, or the exception)] of every log group and of all pods of `wanted`, the options ARGUMENTS,
+    side by side.
 
     Args:
         since, until: seconds of the epoch.
@@ -89,8 +80,13 @@ def search(aws, wanted, since, until, deployed_at, wait):
             found = few(aws, group, wanted["terms"], since, until, turns[group["region"]])
         return found or many(aws, group, wanted["terms"], since, until, deployed_at, wait)
 
-    found = tried_together({str(number): lambda group=group: look(group) for number, group in enumerate(groups)})
-    return list(zip(groups, found.values(), strict=True))
+    looks = [(group, lambda group=group: look(group)) for group in groups]
+    looks += [
+        (pod_logs.named(each), lambda each=each: pod_logs.search(each, wanted["terms"], since))
+        for each in wanted["pods"]
+    ]
+    found = tried_together({str(number): look for number, (_group, look) in enumerate(looks)})
+    return [(group, each) for (group, _look), each in zip(looks, found.values(), strict=True)]
 
 
 def told(found, deployed_at, window):
@@ -112,7 +108,8 @@ def told(found, deployed_at, window):
             f"the log {group['name']} in {group['region']}: {reason(each)}"
             for group, each in found
             if isinstance(each, Exception)
-        ],
+        ]
+        + [line for _group, each in read for line in each.unread],
     }
 
 

@@ -235,6 +235,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import temporary_capa
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtaken, Stop, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_api import objects
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_options import AUTH_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import snippet
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
@@ -253,7 +254,7 @@ LOG_LINES = 3
 # AWS is asked for the lease, and for the database where one is named.
 SERVICES = ("rds", "secretsmanager")
 ARGUMENTS = dict(
-    api.AUTH_ARGUMENTS,
+    AUTH_ARGUMENTS,
     **temporary.ARGUMENTS,
     **LOGIN_ARGUMENTS,
     name=dict(type="str", required=True),

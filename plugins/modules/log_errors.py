@@ -8,13 +8,13 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: log_errors
 version_added: 0.2.0
-short_description: Find the errors in log groups, as patterns with counts
+short_description: Find the errors in log groups and in logs of pods, as patterns with counts
 description:
-  - Searches log groups side by side and groups like messages into patterns, each with its count, when it was first and last
+  - Searches log groups, and logs of pods, side by side and groups like messages into patterns, each with its count, when it was first and last
     seen, and one example whose secrets are masked. What came only after the last deployment is marked. It changes nothing.
   - A window of up to O(insights_above_minutes) is read by C(FilterLogEvents), within its quota of five calls a second; a larger
     one, or one that turns out to be large, by Logs Insights, which AWS charges for by what it scans.
-  - A log group that cannot be read is told in RV(blind) and fails nothing.
+  - A log group or a container that cannot be read is told in RV(blind) and fails nothing.
   - B(Risk:) none for the service. Logs Insights gives the newest 10,000 lines; beyond them counts are of those lines, as
     RV(searched) says.
 options:
@@ -55,6 +55,16 @@ EXAMPLES = r"""
     region: us-east-1
     within_minutes: 720
     deployed_at: "2026-01-31T03:15:00Z"
+
+- name: What pods and their ingress controller complain of
+  sre.runbooks.log_errors:
+    pods:
+      - namespace: alchemorsel
+        selector: app=alchemorsel-api
+      - namespace: ingress-nginx
+        selector: app.kubernetes.io/name=ingress-nginx
+        terms: [" 502 ", " 503 ", " 504 "]
+    region: us-east-1
 """
 
 RETURN = r"""
@@ -126,6 +136,7 @@ waited_seconds:
 import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import log_search, smoke
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.metrics import clock
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -140,6 +151,8 @@ class LogErrors(Verb):
 
     def observe(self):
         wanted, until = self.params, time.time()
+        if not wanted["log_groups"] and not wanted["pods"]:
+            raise Refusal("there is nothing to search: give log_groups or pods")
         deployed_at = smoke.parse_time(wanted["deployed_at"]) if wanted["deployed_at"] else None
         since = until - 60 * wanted["within_minutes"]
         found = log_search.search(self.aws, wanted, since, until, deployed_at, self.wait)
@@ -172,7 +185,8 @@ def _shortened(searched):
 
 
 def main():
-    run(verb_module(dict(log_search.ARGUMENTS, deployed_at=dict(type="str"))), LogErrors)
+    module = verb_module(dict(log_search.ARGUMENTS, deployed_at=dict(type="str")))
+    run(module, LogErrors)
 
 
 if __name__ == "__main__":

@@ -78,10 +78,11 @@ def fitted(task: dict, state: dict) -> dict:
         arguments["dns_servers"] = [state["dns"]]
     if "login_user" in arguments:
         arguments["sslmode"] = "prefer"
-    for place in (arguments, arguments.get("kubernetes", {})):
+    for place in (arguments, arguments.get("kubernetes", {}), *arguments.get("pods", [])):
         if "namespace" in place:
             known = state["kubernetes"]
             place |= {key: known[key] for key in ("kubeconfig", "context", "namespace")}
+        if "namespace" in place and "name" in place:
             place["name"] = place["name"].replace("alchemorsel-api", known["deployment"])
     return task
 
