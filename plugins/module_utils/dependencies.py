@@ -33,7 +33,7 @@ except ImportError:  # ansible-core brings it; elsewhere dates of certificates a
     x509 = None
 
 from . import dns, rds, web
-from .aws import DENIED, THROTTLED, attempt, code_of, is_unreachable, reason, together
+from .aws import DENIED, THROTTLED, attempt, code_of, is_unreachable, reason, tried_together
 from .errors import Refusal, Stop, Throttled, Unreachable
 from .masking import masked, snippet
 from .postgres import HAS_PSYCOPG2, NOT_THERE_YET, Database
@@ -416,12 +416,7 @@ def _s3(aws, each, _dns_servers, _deadline):
         "list_objects_v2": lambda: client.list_objects_v2(Bucket=bucket, MaxKeys=1),
     }
     # HeadBucket has no body, so ListObjectsV2 is the one whose words are told.
-    found = together(
-        **{
-            name: lambda call=call: attempt(call, boto_errors.BotoCoreError, boto_errors.ClientError)
-            for name, call in calls.items()
-        }
-    )
+    found = tried_together(calls, boto_errors.BotoCoreError, boto_errors.ClientError)
     for name in ("list_objects_v2", "head_bucket"):
         if isinstance(found[name], Exception):
             found[name].sre_call = ("s3", name, region)
@@ -448,7 +443,9 @@ def _judge_s3(bucket, region, error):
     if code in ("NoSuchBucket", "404"):
         return Down("missing", f"there is no bucket {bucket}: check its name")
     if code in (*DENIED, "403", "AllAccessDisabled"):
-        return Down("denied", f"S3 denies access to {bucket}: {said}")
+        # What IAM calls both calls. https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
+        why = " ".join(error.response["Error"].get("Message", "").split())
+        return Down("denied", f"S3 denies s3:ListBucket on {bucket} in {region}: {why or 'no reason given'}")
     if code in ("PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
         return Down("wrong_region", f"the bucket {bucket} is not in {region}: {said}")
     return Down("error", said) if code else Stop(said)
