@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 
 from . import changes, error_kinds, outage
 from .causes import CHANGES, DATABASE, DEPENDENCIES, LOGS, METRICS, TASKS, Cause, Clue, Evidence, since
@@ -26,9 +27,11 @@ SPIKE = 1.5
 SLOW_SECONDS, IDLE_SESSIONS = 3.0, 3
 # Percent of the connections that any role may take, taken.
 CONNECTIONS_SHORT = 90
-# So many errors must be there to say that all of them are of one task.
-ERRORS_OF_ONE = 5
+# So many errors must be there, and such a share of them be of one task, to say that it is the one.
+ERRORS_OF_ONE, ALL_OF_ONE = 5, 0.8
 SHOWN = 2
+# A change of something that nothing says the service needs has so much of the weight: others have their work, too.
+UNRELATED = 0.3
 
 
 # --- clues of the logs, of stopped tasks and of failed checks
@@ -95,7 +98,12 @@ def _stops_for_memory(signals):
 
 
 def _new_tasks_fail(signals):
-    ours = [(at, why) for at, why, ours in signals.stops if ours and at >= (signals.released or 0)]
+    # What is killed for memory failed for that, whatever it runs.
+    ours = [
+        (at, why)
+        for at, why, ours in signals.stops
+        if ours and at >= (signals.released or 0) and error_kinds.kind_of(why) != error_kinds.MEMORY
+    ]
     if signals.rollout:
         return Evidence(f"the deployment of {signals.release} failed: {signals.rollout}")
     if len(ours) < 2:
@@ -104,21 +112,31 @@ def _new_tasks_fail(signals):
 
 
 def _one_task(signals):
-    """All errors of one stream, where several tasks share the work."""
-    errors = signals.errors
-    total = sum(each.count for each in errors)
-    alone = [each for each in errors if each.streams == 1]
-    count = sum(each.count for each in alone)
-    if signals.running < 2 or count < ERRORS_OF_ONE or count < 0.7 * total:
+    """Nearly all errors of one stream, where several tasks share the work."""
+    name, count, total = _busiest(signals)
+    if signals.running < 2 or count < ERRORS_OF_ONE or count < ALL_OF_ONE * total:
         return None
-    return Evidence(f"{count} of {total} new errors come from 1 of {signals.running} tasks or hosts", count / total)
+    return Evidence(
+        f"{count} of {total} new errors come from 1 of {signals.running} tasks or hosts: {name}", count / total
+    )
 
 
 def _many_tasks(signals):
-    most = max((each.streams for each in signals.errors), default=0)
-    if most < 2:
+    name, count, total = _busiest(signals)
+    streams = max((each.streams for each in signals.errors), default=0)
+    if streams < 2 or total < ERRORS_OF_ONE or count >= ALL_OF_ONE * total:
         return None
-    return Evidence(f"the errors come from {most} tasks or hosts")
+    return Evidence(f"the errors come from {streams} tasks or hosts, {count} of {total} from {name}")
+
+
+def _busiest(signals):
+    """(stream, its new errors, all new errors)."""
+    errors, of_stream = signals.errors, Counter()
+    for each in errors:
+        if each.busiest:
+            of_stream[each.busiest["stream"]] += each.busiest["count"]
+    name, count = of_stream.most_common(1)[0] if of_stream else ("", 0)
+    return name, count, sum(each.count for each in errors)
 
 
 def _one_target(signals):
@@ -195,7 +213,7 @@ def _worse(signals):
         for each in signals.metric("error_percent", "p50", "p95", "p99")
         if signals.released is not None and signals.before(signals.released) and each["since"] >= signals.released - 60
     ]
-    return Evidence(f"since the deployment {worse[0]['why']}") if worse else None
+    return Evidence(f"since the deployment {worse[0]['why']}", signals.before(signals.released)) if worse else None
 
 
 # --- clues of changes
@@ -248,7 +266,7 @@ def _changed(pattern):
     def look(signals):
         found = [
             (
-                signals.before(each.at) * (1.0 if any(name in each.what for name in signals.related) else 0.7),
+                signals.before(each.at) * (1.0 if any(name in each.what for name in signals.related) else UNRELATED),
                 each.at,
                 each,
             )
@@ -399,7 +417,7 @@ CAUSES = (
             Clue(LOGS, 0.6, _kind(error_kinds.MEMORY)),
         ),
         against=(Clue(METRICS, 0.7, _memory_enough),),
-        brings=("dependency_down", "unhandled_exception", "bad_host"),
+        brings=("dependency_down", "unhandled_exception", "bad_host", "bad_deployment"),
         playbook="high_error_rate",
         arguments="-e cause=memory_leak -e remediate=true",
         advice="find what keeps growing: more memory only gains time",
@@ -522,7 +540,7 @@ CAUSES = (
             Clue(
                 DEPENDENCIES,
                 0.7,
-                _down(("postgresql", "s3", "url"), besides=("certificate_expired", "throttled", "denied", "exhausted")),
+                _down(("postgresql", "s3", "url"), besides=("certificate_expired", "throttled", "denied", "exhausted", "tls")),
             ),
         ),
         brings=("bad_deployment", "unhandled_exception"),

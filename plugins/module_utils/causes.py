@@ -53,7 +53,8 @@ class Said:
         text: for people, masked.
         share: of all that was said at the same place, 0 to 1.
         since: epoch seconds; None where it does not tell.
-        count: how often, `streams`: by how many tasks or hosts; 0 where that is not known.
+        count: how often, `streams`: by how many tasks or hosts; 0 where that is not known. `busiest`: {stream, count} of the one
+            that said it most.
         new: whether it was said only after the newest deployment began; None where that is not known.
         where: LOGS, TASKS, ...
     """
@@ -63,6 +64,7 @@ class Said:
     since: float | None = None
     count: int = 0
     streams: int = 0
+    busiest: dict = field(default_factory=dict)
     new: bool | None = None
     where: str = LOGS
 
@@ -120,6 +122,7 @@ class Signals:
                 each["surge"] or each["first"],
                 each["count"],
                 each["streams"],
+                each["busiest"],
                 each["new"],
             )
             for each in fresh

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from .masking import snippet
@@ -101,7 +102,7 @@ def surge(times, since, until):
 
 
 def grouped(events, deployed_at=None, known_before=True, window=None):
-    """Pure: [{pattern, count, first, last, example, log_groups, streams, new, surge}], what is new and what is most first.
+    """Pure: [{pattern, count, first, last, example, log_groups, streams, new, surge, busiest}], what is new and what is most first.
 
     Args:
         events: Event.
@@ -110,7 +111,8 @@ def grouped(events, deployed_at=None, known_before=True, window=None):
         window: (since, until) that was looked at, in seconds of the epoch.
 
     `first`, `last` and `surge` (None, too, where no window is given) are seconds of the epoch. `new` is whether all of a pattern
-    came after the deployment; None where the events do not tell.
+    came after the deployment; None where the events do not tell. `streams` are those since the surge, where there was one;
+    `busiest` {stream, count} is the one with most of the events.
     """
     shapes, found = {}, {}
     for event in events:
@@ -128,6 +130,8 @@ def _told(pattern, events, deployed_at, known_before, window):
     if deployed_at is not None:
         was_there = first.at < deployed_at * 1000
         new = False if was_there else True if known_before else None
+    began = surge([event.at / 1000 for event in events], *window) if window else None
+    streams = Counter(event.stream for event in events if began is None or event.at >= 1000 * began)
     return {
         "pattern": pattern,
         "count": len(events),
@@ -135,7 +139,8 @@ def _told(pattern, events, deployed_at, known_before, window):
         "last": last.at / 1000,
         "example": snippet(last.message, 2 * LENGTH),
         "log_groups": sorted({event.group for event in events}),
-        "streams": len({event.stream for event in events}),
+        "streams": len(streams),
         "new": new,
-        "surge": surge([event.at / 1000 for event in events], *window) if window else None,
+        "surge": began,
+        "busiest": dict(zip(("stream", "count"), streams.most_common(1)[0], strict=True)),
     }

@@ -27,6 +27,11 @@ options:
     description: How far to look back in metrics and logs, in minutes; metrics are compared with as long before, and a week ago.
     type: int
     default: 30
+  terms:
+    description: A line with any of these words is an error, or a warning of one. Case counts.
+    type: list
+    elements: str
+    default: [ERROR, WARN, Exception, FATAL, CRITICAL]
   changed_within_minutes:
     description: How far to look back for changes, in minutes.
     type: int
@@ -230,12 +235,17 @@ SERVICES = (
 )
 ARGUMENTS = dict(
     metrics.ARGUMENTS,
-    **{name: option for name, option in log_search.ARGUMENTS.items() if name not in metrics.ARGUMENTS},
-    **{name: option for name, option in changes.ARGUMENTS.items() if name not in metrics.ARGUMENTS},
+    **{
+        name: option
+        for name, option in (log_search.ARGUMENTS | changes.ARGUMENTS).items()
+        if name not in metrics.ARGUMENTS
+    },
     **smoke.CHECK_ARGUMENTS,
     **dependencies.ARGUMENTS,
     **LOGIN_ARGUMENTS,
+) | dict(
     environment_name=dict(type="str", required=True),
+    terms=dict(type="list", elements="str", default=["ERROR", "WARN", "Exception", "FATAL", "CRITICAL"]),
     changed_within_minutes=dict(type="int", default=180),
 )
 
@@ -301,7 +311,11 @@ class CauseAssess(Verb):
         """What the service says of itself, the tasks that failed, and the targets."""
         service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
         entry = service.describe()
-        seen = together(failures=service.failures, targets=lambda: service.targets(ecs.target_groups(entry)))
+        seen = together(
+            failures=service.failures,
+            targets=lambda: service.targets(ecs.target_groups(entry)),
+            definition=lambda: (service.definition(entry["taskDefinition"]) or {}).get("taskDefinition", {}),
+        )
         return dict(seen, entry=entry)
 
     def _database(self):
@@ -341,14 +355,16 @@ def gathered(observed, wanted):
     service = known[causes.TASKS]
     told |= of_service(service) if service else {}
     if known[causes.LOGS]:
-        found = log_search.told(known[causes.LOGS], told.get("released"), observed["windows"]["logs"])
+        window, released = observed["windows"]["logs"], told.get("released")
+        # A deployment before the window leaves nothing to compare with.
+        found = log_search.told(known[causes.LOGS], released if released and released > window[0] else None, window)
         told["patterns"] = tuple(found["patterns"])
         unseen |= {causes.LOGS: found["blind"]} if found["blind"] else {}
     if known[causes.DEPENDENCIES]:
         told["dependencies"] = tuple(known[causes.DEPENDENCIES])
         blind = [f"{each['name']}: {each['reason']}" for each in told["dependencies"] if each["ok"] is None]
         unseen |= {causes.DEPENDENCIES: blind} if blind else {}
-    related = [*wanted["db_instances"], *wanted["auto_scaling_groups"], *wanted["names"]]
+    related = [*wanted["db_instances"], *wanted["auto_scaling_groups"], *wanted["names"], *needed(wanted, service)]
     if known[causes.DATABASE]:
         told["database"], told["sessions"], instance = known[causes.DATABASE]
         related += instance["security_groups"]
@@ -359,6 +375,16 @@ def gathered(observed, wanted):
         unseen=unseen,
         **told,
     )
+
+
+def needed(wanted, service):
+    """Names and ids of what the service cannot do without: buckets, its role, its security groups."""
+    yield from (each["bucket"] for each in wanted["dependencies"] if each["bucket"])
+    if service:
+        network = (service["entry"].get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
+        yield from network.get("securityGroups", ())
+        roles = (service["definition"].get(name, "") for name in ("taskRoleArn", "executionRoleArn"))
+        yield from (arn.rpartition("/")[2] for arn in roles if arn)
 
 
 def of_service(seen):

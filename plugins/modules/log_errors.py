@@ -72,7 +72,7 @@ patterns:
   description:
     - The kinds of errors, new ones first, then by count. C(first) and C(last) are seconds of the epoch. C(new) is null where it
       is not known whether a pattern was there before the deployment. C(surge) is the second since which it comes much more often
-      than before, null where it does not.
+      than before, null where it does not; C(streams) are those since then, and C(busiest) the one that has most of them.
   returned: unless refused
   type: list
   elements: dict
@@ -86,6 +86,7 @@ patterns:
       streams: 2
       new: true
       surge: 1763712122.4
+      busiest: {stream: app/app/3f1c, count: 240}
 searched:
   description: For each log group how many lines matched, how many of them were read, and by which API.
   returned: unless refused

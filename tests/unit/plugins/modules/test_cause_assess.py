@@ -32,6 +32,7 @@ def error(text, count=200, since=ONSET, streams=3, new=False, last=NOW - 1):
         "last": last,
         "surge": since,
         "streams": streams,
+        "busiest": {"stream": "app/1", "count": count if streams == 1 else count // streams},
         "new": new,
     }
 
@@ -55,7 +56,13 @@ def measured(name, values, usual=None, since=None, now=None):
 
 def signals(*patterns, **more):
     """An incident of five minutes; the last deployment was hours ago."""
-    calm = {"now": NOW, "release": "regami-api:7", "released": LONG_AGO, "running": 3, "related": ("sg-1", "regami-db")}
+    calm = {
+        "now": NOW,
+        "release": "regami-api:7",
+        "released": LONG_AGO,
+        "running": 3,
+        "related": ("sg-1", "regami-db", "regami-uploads"),
+    }
     return causes.Signals(patterns=patterns, **(calm | more))
 
 
@@ -243,6 +250,7 @@ def wanted(**options):
         "db_instances": [],
         "auto_scaling_groups": [],
         "names": [],
+        "dependencies": [{"name": "uploads", "bucket": "regami-uploads"}],
         **options,
     }
 
@@ -265,7 +273,12 @@ def observed(**read):
         "metrics": ({metrics.of_service("c", "s", "us-east-1")[0]: metrics.Seen({NOW - 60: 20.0})}, {}),
         "logs": [(group, Found(lines, 60, True, "FilterLogEvents"))],
         "changes": {"deployments": ([], {"from": "regami-api:6", "to": "regami-api:7", "lines": ["image"]})},
-        "tasks": {"entry": service, "failures": [], "targets": [("tg", [])]},
+        "tasks": {
+            "entry": service,
+            "failures": [],
+            "targets": [("tg", [])],
+            "definition": {"taskRoleArn": "arn:x:role/api"},
+        },
         "users": ("health: answered 500",),
         "alarms": [],
     }
