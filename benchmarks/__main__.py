@@ -23,7 +23,16 @@ from pathlib import Path
 
 from sandbox.client import Sandbox, SandboxError
 
-from . import db_failover, disk_cleanup, ecs_rollback, log_errors, pg_kill_queries, rollback_alb, verb_cost
+from . import (
+    db_failover,
+    disk_cleanup,
+    ecs_rollback,
+    investigation,
+    log_errors,
+    pg_kill_queries,
+    rollback_alb,
+    verb_cost,
+)
 from .contest import NotRecovered
 from .race import Race
 from .report import found_compiled, print_contest, summary
@@ -34,6 +43,7 @@ CONTESTS = {
         db_failover.CONTEST,
         disk_cleanup.CONTEST,
         ecs_rollback.CONTEST,
+        investigation.CONTEST,
         log_errors.CONTEST,
         *pg_kill_queries.CONTESTS,
         rollback_alb.CONTEST,

@@ -37,11 +37,11 @@ UNRELATED = 0.3
 # --- clues of the logs, of stopped tasks and of failed checks
 
 
-def _kind(kind):
+def _kind(kind, places=(LOGS, TASKS)):
     """Lines of this kind; what is half of all errors or more counts fully."""
 
     def look(signals):
-        lines = [each for each in signals.said if each.kind == kind]
+        lines = [each for each in signals.said if each.kind == kind and each.where in places]
         if not lines:
             return None
         logged = [each for each in lines if each.where == LOGS]
@@ -414,7 +414,7 @@ CAUSES = (
             Clue(TASKS, 0.75, _stops_for_memory),
             Clue(METRICS, 0.65, _memory_grows),
             Clue(METRICS, 0.4, _memory_short),
-            Clue(LOGS, 0.6, _kind(error_kinds.MEMORY)),
+            Clue(LOGS, 0.6, _kind(error_kinds.MEMORY, (LOGS,))),
         ),
         against=(Clue(METRICS, 0.7, _memory_enough),),
         brings=("dependency_down", "unhandled_exception", "bad_host", "bad_deployment"),
@@ -540,7 +540,10 @@ CAUSES = (
             Clue(
                 DEPENDENCIES,
                 0.7,
-                _down(("postgresql", "s3", "url"), besides=("certificate_expired", "throttled", "denied", "exhausted", "tls")),
+                _down(
+                    ("postgresql", "s3", "url"),
+                    besides=("certificate_expired", "throttled", "denied", "exhausted", "tls"),
+                ),
             ),
         ),
         brings=("bad_deployment", "unhandled_exception"),

@@ -81,13 +81,21 @@ def _text(message):
 def surge(times, since, until):
     """Pure: the moment from which on events came much more often than before; None where they did not.
 
-    It is the one that splits them into two steady rates most likely, of two Poisson processes.
+    Of trouble that grew by steps it is the first step.
 
     Args:
         times: of the events, in seconds of the epoch.
         since, until: the window that was looked at, likewise; nothing is known of before.
     """
-    times = sorted(times)
+    times, began = sorted(times), None
+    while (at := _split(times, since, until)) is not None:
+        began = until = at
+        times = [each for each in times if each < at]
+    return began
+
+
+def _split(times, since, until):
+    """The moment that splits them into two steady rates most likely, of two Poisson processes."""
     best, began, whole = _LIKELIER, None, until - since
     for earlier, at in enumerate(times):
         # A second on both sides: a rate needs a while, and a window that begins with events says nothing of before.
@@ -131,7 +139,7 @@ def _told(pattern, events, deployed_at, known_before, window):
         was_there = first.at < deployed_at * 1000
         new = False if was_there else True if known_before else None
     began = surge([event.at / 1000 for event in events], *window) if window else None
-    streams = Counter(event.stream for event in events if began is None or event.at >= 1000 * began)
+    streams = Counter(event.stream for event in events if began is None or event.at / 1000 >= began)
     return {
         "pattern": pattern,
         "count": len(events),

@@ -61,6 +61,44 @@ def test_it_is_not_called_new_where_not_all_of_earlier_was_read():
     assert {each["pattern"]: each["new"] for each in found} == {"ERROR old": False, "ERROR new": None}
 
 
+STEADY = [float(at) for at in range(15, 1800, 30)]
+
+
+@pytest.mark.parametrize(
+    ("times", "began"),
+    [
+        (STEADY, None),
+        ([*STEADY, *range(1700, 1800)], 1700),
+        ([1790, 1791, 1792], 1790),
+        ([1790, 1791], None),
+        ([*range(900, 1500, 20), *range(1500, 1800)], 900),
+        # What was there from the beginning of the window on may have been there before.
+        ([0.5 + at / 100 for at in range(100)], None),
+        ([], None),
+    ],
+    ids=[
+        "steady",
+        "more than before",
+        "out of nothing",
+        "too few to tell",
+        "in two steps",
+        "nothing known of before",
+        "none",
+    ],
+)
+def test_when_events_came_much_more_often(times, began):
+    assert log_patterns.surge(times, 0, 1800) == began
+
+
+def test_a_surge_has_the_streams_that_are_in_it():
+    ill = [Event(1000 * at, "/ecs/app", "ill", "ERROR a") for at in range(1700, 1760)]
+    well = [Event(1000 * at, "/ecs/app", f"s{at % 3}", "ERROR a") for at in range(100, 1700, 400)]
+    (found,) = grouped(well + ill, window=(0, 1800))
+    assert (found["surge"], found["streams"], found["busiest"]) == (1700, 1, {"stream": "ill", "count": 60})
+    (found,) = grouped(well + ill)
+    assert (found["surge"], found["streams"]) == (None, 4)
+
+
 def test_a_hundred_thousand_lines_take_seconds_and_few_patterns():
     many = [
         Event(number, "g", f"s{number % 50}", f"ERROR order {number} of 10.0.0.{number % 99}")

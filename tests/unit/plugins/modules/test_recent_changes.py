@@ -111,6 +111,16 @@ def test_writes_that_name_what_is_ours_are_told_with_who_did_them():
     assert (count, all_read) == (1, True)
 
 
+def test_rules_of_the_network_and_permissions_are_told_whatever_they_name():
+    rule = written("RevokeSecurityGroupIngress", requestParameters={"groupId": "sg-1", "ipPermissions": {"items": []}})
+    rule["EventSource"] = "ec2.amazonaws.com"
+    tags = dict(written("CreateTags", requestParameters={"resourcesSet": {}}), EventSource="ec2.amazonaws.com")
+    policy = dict(written("PutBucketPolicy", requestParameters={"bucketName": "docs"}), EventSource="s3.amazonaws.com")
+    found, count, _all_read = trail([rule, tags, policy])
+    assert [each.what for each in found] == ["ec2:RevokeSecurityGroupIngress of sg-1", "s3:PutBucketPolicy of docs"]
+    assert count == 1
+
+
 def test_a_busy_account_is_not_read_for_ever():
     aws = mock.Mock()
     aws.read.return_value = {"Events": [], "NextToken": "more"}
