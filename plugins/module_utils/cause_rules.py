@@ -50,7 +50,7 @@ def _kind(kind, places=(LOGS, TASKS)):
         if not logged:
             return Evidence(f"{lines[0].text}", strength)
         first = max(logged, key=lambda each: each.count)
-        text = f"{sum(each.count for each in logged)} x {first.text}, {share:.0%} of the new errors"
+        text = f"{sum(each.count for each in logged)} x {first.example or first.text}, {share:.0%} of the new errors"
         return Evidence(f"{text}{since(min(each.since for each in logged))}", strength)
 
     return look
@@ -71,7 +71,7 @@ def _other_kinds(*kinds):
 
 
 def _silence(signals):
-    lines = [each for each in signals.said if error_kinds.is_silence(each.text)]
+    lines = [each for each in signals.said if each.is_silence]
     share = sum(each.share for each in lines if each.where == LOGS)
     if not lines or (share and share < 0.2):
         return None
@@ -455,7 +455,8 @@ CAUSES = (
             Clue(CHANGES, 0.4, _changed(changes.PERMISSIONS)),
             Clue(DEPENDENCIES, 0.7, _down(("s3",), ("denied",))),
         ),
-        against=(Clue(DEPENDENCIES, 0.3, _up("s3")),),
+        # This asks with the permissions of this run, and not with the task's.
+        against=(Clue(DEPENDENCIES, 0.15, _up("s3")),),
         brings=("dependency_down", "unhandled_exception", "bad_deployment"),
         advice="give the role of the task, or the bucket's policy, back what was taken",
     ),

@@ -50,7 +50,7 @@ class Said:
     """Something that was said of the trouble.
 
     Attributes:
-        text: for people, masked.
+        text: for people, masked; `example`: longer, where there is one: libraries name the cause last.
         share: of all that was said at the same place, 0 to 1.
         since: epoch seconds; None where it does not tell.
         count: how often, `streams`: by how many tasks or hosts; 0 where that is not known. `busiest`: {stream, count} of the one
@@ -67,10 +67,15 @@ class Said:
     busiest: dict = field(default_factory=dict)
     new: bool | None = None
     where: str = LOGS
+    example: str = ""
 
     @property
     def kind(self):
-        return error_kinds.kind_of(self.text)
+        return error_kinds.kind_of(f"{self.text} {self.example}")
+
+    @property
+    def is_silence(self):
+        return error_kinds.is_silence(f"{self.text} {self.example}")
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Signals:
                 each["streams"],
                 each["busiest"],
                 each["new"],
+                example=each["example"],
             )
             for each in fresh
         ]

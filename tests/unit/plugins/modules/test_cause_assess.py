@@ -23,13 +23,14 @@ ONSET = NOW - 300
 LONG_AGO = NOW - 6 * 3600
 
 
-def error(text, count=200, since=ONSET, streams=3, new=False, last=NOW - 1):
+def error(text, count=200, since=ONSET, streams=3, new=False, last=NOW - 1, example=""):
     """A kind of error that came up; one of `since` None goes on as always."""
     return {
         "pattern": text,
         "count": count,
         "first": since or NOW - 1800,
         "last": last,
+        "example": example or text,
         "surge": since,
         "streams": streams,
         "busiest": {"stream": "app/1", "count": count if streams == 1 else count // streams},
@@ -135,9 +136,10 @@ INCIDENTS = {
     "disk_full": signals(error("ERROR OSError: [Errno <n>] No space left on device: '/var/tmp/upload'", streams=1)),
     "certificate_expired": signals(
         error(
-            "ERROR requests.exceptions.SSLError: HTTPSConnectionPool(host='partner', port=<n>): Max retries exceeded "
-            "(Caused by SSLError(SSLCertVerificationError(<n>, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
-            "certificate has expired')))"
+            "ERROR requests.exceptions.SSLError: HTTPSConnectionPool(host='partner', port=<n>): Max retries exceeded with url: /v<n>/chec",
+            example="ERROR requests.exceptions.SSLError: HTTPSConnectionPool(host='partner', port=8443): Max retries exceeded with "
+            "url: /v1/checks (Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify "
+            "failed: certificate has expired (_ssl.c:1006)')))",
         )
     ),
     "dependency_down": signals(
