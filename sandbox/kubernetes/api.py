@@ -40,12 +40,15 @@ class Api:
     def __init__(self, store: Store, address: str) -> None:
         self.store, self.address = store, address
         self.handlers: dict[tuple[Resource, str], Handler] = {}
+        self.computed: dict[Resource, Handler] = {}  # of which no object is stored
 
     def handle(self, request: Request) -> tuple[int, Any]:
         """HTTP status and the document (a str is plain text, an iterator a watch). Raises ApiError."""
         if request.target is None:
             return self._about(request)
         target = request.target
+        if target.resource in self.computed:
+            return self.computed[target.resource](request, target)
         if target.subresource:
             return self._subresource(request, target)
         if request.verb == "create" and (handler := self.handlers.get((target.resource, ""))):

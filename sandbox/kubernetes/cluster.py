@@ -28,8 +28,9 @@ from .errors import ApiError
 from .evictions import Evictions
 from .kubelet import Kubelet
 from .logs import Logs
+from .metrics_server import MetricsServer
 from .openshift import Subresources
-from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, PODS, SELF_ACCESS_REVIEWS, SELF_REVIEWS
+from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, POD_METRICS, PODS, SELF_ACCESS_REVIEWS, SELF_REVIEWS
 from .store import Store
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Cluster:
         self.api.handlers[PODS, "log"] = Logs(self.store, self.kubelet).read
         self.api.handlers[PODS, "eviction"] = Evictions(self.store, self.api).evict
         self.api.handlers[SELF_ACCESS_REVIEWS, ""] = self.api.handlers[SELF_REVIEWS, ""] = reviews.answer
+        self.api.computed[POD_METRICS] = MetricsServer(self.store, self.kubelet).read
         openshift = Subresources(self.store)
         self.api.handlers[DEPLOYMENT_CONFIGS, "instantiate"] = openshift.instantiate
         self.api.handlers[DEPLOYMENT_CONFIGS, "rollback"] = openshift.rollback

@@ -59,6 +59,11 @@ class Container:
         return "running" in self.state
 
     @property
+    def pid(self) -> int | None:
+        """Of the machine that the sandbox runs on; None where it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
     def has_ended(self) -> bool:
         return "terminated" in self.state
 

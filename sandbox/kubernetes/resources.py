@@ -119,6 +119,9 @@ DEPLOYMENT_CONFIGS = Resource(
     generation=True,
 )
 
+# Nothing of it is stored: metrics_server.py measures what is asked for.
+POD_METRICS = Resource("metrics.k8s.io", "v1beta1", "pods", "PodMetrics", verbs=("get", "list"), singular_name="")
+
 ALL = (
     CONFIG_MAPS,
     ENDPOINTS,
@@ -144,6 +147,7 @@ ALL = (
     SELF_ACCESS_REVIEWS,
     SELF_REVIEWS,
     DEPLOYMENT_CONFIGS,
+    POD_METRICS,
 )
 BY_PATH = {(each.group, each.version, each.plural): each for each in ALL}
 BY_KIND = {(each.group_version, each.kind): each for each in ALL}

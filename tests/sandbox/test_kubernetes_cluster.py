@@ -294,3 +294,20 @@ def test_shipped_build_hurts_users_and_the_deployment_shows_it(shop):
         api.call("GET", path)
     sandbox.heal()
     available(api, path, 2)
+
+
+# ---- what pods use -------------------------------------------------------------------------------------------------
+
+
+def test_what_pods_use_is_measured_when_somebody_asks(api, namespace):
+    available(api, deploy(api, namespace), 1)
+    (pod,) = pods(api, namespace)
+    path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods"
+    (measured,) = api.get(f"{path}?labelSelector=app%3Dweb")["items"]
+    assert measured["metadata"]["name"] == pod["metadata"]["name"]
+    (used,) = measured["containers"]
+    assert used["name"] == "app" and used["usage"]["cpu"].endswith("n") and int(used["usage"]["memory"][:-2]) > 1000
+    assert api.get(f"{path}/{pod['metadata']['name']}")["kind"] == "PodMetrics"
+    assert api.get(f"{path}?labelSelector=app%3Dother")["items"] == []
+    assert api.call("GET", f"{path}/nobody")[0] == 404
+    assert api.call("DELETE", f"{path}/{pod['metadata']['name']}")[0] == 405
