@@ -23,11 +23,13 @@ COUNTS = {
 # Words of PostgreSQL, of its drivers and of kernels that name a cause by themselves.
 NO_CONNECTION_LEFT = ("too many clients", "too many connections", "remaining connection slots")
 NO_SPACE_LEFT = ("no space left on device", "disk quota exceeded")
-# What to do where only metrics tell: (signals, playbook, arguments), the database before what waits for it.
+# What to do where only metrics tell: (signals, playbook), the database before what waits for it, what fails before what is slow.
 BY_METRICS = (
-    (("db_connections",), "db_connections", ""),
-    (("db_cpu",), "kill_queries", ""),
-    (("service_memory", "service_cpu", "instance_cpu"), "emergency_scale", "-e capacity=+50%"),
+    (("db_connections",), "db_connections"),
+    (("db_cpu",), "kill_queries"),
+    (("service_memory", "service_cpu", "instance_cpu"), "performance_degradation"),
+    (("error_percent",), "high_error_rate"),
+    (("p99", "p95", "p50"), "performance_degradation"),
 )
 
 
@@ -117,14 +119,13 @@ class Triage:
 
 @dataclass(frozen=True)
 class Next:
-    """The one playbook to run next, the variables that it needs besides env, and why."""
+    """The one playbook to run next, and why."""
 
     playbook: str
-    arguments: str
     because: str
 
     def command(self, environment):
-        return " ".join(f"ansible-playbook playbooks/{self.playbook}.yml -e env={environment} {self.arguments}".split())
+        return f"ansible-playbook playbooks/{self.playbook}.yml -e env={environment}"
 
 
 def rules(given, severities):
@@ -210,23 +211,23 @@ def next_step(verdict, seen, recent_minutes):
     checks = "; ".join(seen.details.get(FAILED_CHECKS, ())[: outage.REASONS_SHOWN])
     crowded = any(each in words for each in NO_CONNECTION_LEFT)
     if seen.silent and seen.counts.get(FAILED_CHECKS):
-        return Next("db_failover", "", f"the region does not answer, and users are not served: {checks}")
+        return Next("db_failover", f"the region does not answer, and users are not served: {checks}")
     if seen.decision == outage.FAILOVER and not crowded:
-        return Next("db_failover", "", seen.because)
+        return Next("db_failover", seen.because)
     if seen.decision == outage.ROLLBACK:
-        return Next("rollback_deployment", "", seen.because)
+        return Next("rollback_deployment", seen.because)
     if seen.decision == outage.SCALE:
-        return Next("service_outage", "", seen.because)
+        return Next("service_outage", seen.because)
     age = None if seen.released is None else (seen.now - seen.released) / 60
     if verdict.severity and age is not None and age <= recent_minutes:
         why = verdict.findings[0].text
-        return Next("rollback_deployment", "", f"{seen.release} was deployed {age:.0f} min ago: {why}")
+        return Next("rollback_deployment", f"{seen.release} was deployed {age:.0f} min ago: {why}")
     if crowded:
-        return Next("db_connections", "", f"the database has no connection left: {seen.because or checks}")
+        return Next("db_connections", f"the database has no connection left: {seen.because or checks}")
     if seen.has_disks and any(each in words for each in NO_SPACE_LEFT):
-        return Next("disk_full", "", f"a disk is full: {seen.because or checks}")
+        return Next("disk_full", f"a disk is full: {seen.because or checks}")
     if seen.decision == outage.RESTART:
-        return Next("service_outage", "", seen.because)
+        return Next("service_outage", seen.because)
     return _by_metrics(verdict, seen)
 
 
@@ -235,12 +236,12 @@ def _by_metrics(verdict, seen):
     if verdict.severity:
         abnormal = {each["name"]: each["why"] for each in seen.measured if each["abnormal"]}
         out = {finding.rule.signal: finding.text for finding in verdict.findings} | abnormal
-        for signals, playbook, arguments in BY_METRICS:
+        for signals, playbook in BY_METRICS:
             for name in signals:
                 if name in out:
-                    return Next(playbook, arguments, out[name])
+                    return Next(playbook, out[name])
     if verdict.severity or seen.decision == outage.UNKNOWN:
         why = seen.because if seen.decision == outage.UNKNOWN else verdict.findings[0].text
-        return Next("high_error_rate", "", f"nothing tells the cause yet: {why}")
+        return Next("high_error_rate", f"nothing tells the cause yet: {why}")
     judged = "that could be judged " if verdict.unjudged or seen.blind else ""
-    return Next("recovery_validation", "", f"no rule {judged}is broken; it proves whether all is well")
+    return Next("recovery_validation", f"no rule {judged}is broken; it proves whether all is well")

@@ -120,7 +120,7 @@ def test_slow_answers_without_a_deployment(world: World) -> None:
     severity, why, command = verdict(triage(world, **LONG_DEPLOYED))
     assert severity == "severity P2"
     assert why.startswith("P2: p99 of regami-alb is 3.")
-    assert command == "high_error_rate.yml -e env=sandbox"
+    assert command == "performance_degradation.yml -e env=sandbox"
 
 
 def test_a_dead_database_seen_without_the_metrics(world: World) -> None:
@@ -183,7 +183,7 @@ def test_tasks_with_too_little_memory(world: World) -> None:
     severity, why, command = verdict(triage(world, **LONG_DEPLOYED))
     assert severity == "severity P2"
     assert why.startswith("P2: service_memory of regami-service is ")
-    assert command == "emergency_scale.yml -e env=sandbox -e capacity=+50%"
+    assert command == "performance_degradation.yml -e env=sandbox"
 
 
 def test_lost_data(world: World) -> None:

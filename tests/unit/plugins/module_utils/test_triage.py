@@ -140,17 +140,15 @@ SLOW = measured("p99", [9] * 30)
         ({"measured": (SLOW,), "release": "a:7", "released": NOW - 600}, "rollback_deployment.yml -e env=prod"),
         ({**BROKEN, "decision": outage.RESTART, "because": "x"}, "service_outage.yml -e env=prod"),
         ({"measured": (SLOW, measured("db_cpu", [99], abnormal=True))}, "kill_queries.yml -e env=prod"),
-        (
-            {"measured": (measured("service_memory", [91] * 20),)},
-            "emergency_scale.yml -e env=prod -e capacity=+50%",
-        ),
-        ({"measured": (SLOW,)}, "high_error_rate.yml -e env=prod"),
+        ({"measured": (measured("service_memory", [91] * 20),)}, "performance_degradation.yml -e env=prod"),
+        ({"measured": (SLOW,)}, "performance_degradation.yml -e env=prod"),
+        ({"measured": (SLOW, measured("error_percent", [9] * 30))}, "high_error_rate.yml -e env=prod"),
         # It is busy, and nobody minds.
         ({"measured": (measured("service_cpu", [70], abnormal=True),)}, "recovery_validation.yml -e env=prod"),
         # Long deployed, and the leak of an old release is no reason to go back.
         (
             {"measured": (SLOW,), "release": "a:7", "released": NOW - 7200},
-            "high_error_rate.yml -e env=prod",
+            "performance_degradation.yml -e env=prod",
         ),
     ],
 )
@@ -164,6 +162,6 @@ def test_a_service_of_which_little_is_to_be_seen_is_not_called_well():
 
 def test_every_playbook_that_it_names_is_there():
     named = {"db_failover", "disk_full", "rollback_deployment", "service_outage", "recovery_validation"}
-    named |= {playbook for _signals, playbook, _arguments in triage.BY_METRICS}
+    named |= {playbook for _signals, playbook in triage.BY_METRICS}
     there = {path.stem for path in (Path(__file__).parents[4] / "playbooks").glob("*.yml")}
     assert named <= there
