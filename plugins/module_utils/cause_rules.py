@@ -121,6 +121,11 @@ def _one_task(signals):
     )
 
 
+def part(signals):
+    """The id of the task or instance that nearly all errors come from, as the log driver names streams; "" where there is none."""
+    return _busiest(signals)[0].rpartition("/")[2] if _one_task(signals) else ""
+
+
 def _many_tasks(signals):
     name, count, total = _busiest(signals)
     streams = max((each.streams for each in signals.errors), default=0)

@@ -124,6 +124,11 @@ trouble:
   returned: unless refused
   type: str
   sample: "on"
+part:
+  description: The task or instance that nearly all errors come from, by the name of its log stream; empty where they do not come from one.
+  returned: unless refused
+  type: str
+  sample: 3f1c2d5b8a9e4f6c8d7e6f5a4b3c2d1e
 metrics:
   description: As M(sre.runbooks.metrics_assess) returns them.
   returned: unless refused
@@ -295,6 +300,7 @@ class CauseAssess(Verb):
                 "onset": verdict.onset,
                 "unseen": unseen,
                 "trouble": verdict.trouble,
+                "part": cause_rules.part(signals),
                 "metrics": list(signals.metrics),
                 "alarms": [] if isinstance(observed["alarms"], Exception) else observed["alarms"],
                 "patterns": list(signals.patterns),

@@ -234,6 +234,11 @@ def test_what_is_not_seen_is_no_evidence_and_costs_confidence():
     assert verdict.because == "nothing of the service is abnormal, as far as could be seen"
 
 
+def test_the_one_that_the_errors_come_from_is_named_by_its_stream():
+    assert cause_rules.part(INCIDENTS["bad_host"]) == "1"
+    assert cause_rules.part(INCIDENTS["redis_down"]) == ""
+
+
 def test_the_rules_are_whole():
     names = {cause.name for cause in cause_rules.CAUSES}
     for cause in cause_rules.CAUSES:
