@@ -128,7 +128,7 @@ def part(signals):
 
 def _many_tasks(signals):
     name, count, total = _busiest(signals)
-    streams = max((each.streams for each in signals.errors), default=0)
+    streams = max((each.streams for each in signals.lines), default=0)
     if streams < 2 or total < ERRORS_OF_ONE or count >= ALL_OF_ONE * total:
         return None
     return Evidence(f"the errors come from {streams} tasks or hosts, {count} of {total} from {name}")
@@ -136,12 +136,12 @@ def _many_tasks(signals):
 
 def _busiest(signals):
     """(stream, its new errors, all new errors)."""
-    errors, of_stream = signals.errors, Counter()
-    for each in errors:
+    lines, of_stream = signals.lines, Counter()
+    for each in lines:
         if each.busiest:
             of_stream[each.busiest["stream"]] += each.busiest["count"]
     name, count = of_stream.most_common(1)[0] if of_stream else ("", 0)
-    return name, count, sum(each.count for each in errors)
+    return name, count, sum(each.count for each in lines)
 
 
 def _one_target(signals):

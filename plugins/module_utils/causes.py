@@ -12,7 +12,7 @@ the answer is "unknown", which sends nobody the wrong way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import error_kinds, outage
 from .cloudwatch import PERIOD
@@ -74,6 +74,10 @@ class Said:
         return error_kinds.kind_of(f"{self.text} {self.example}")
 
     @property
+    def is_mere_warning(self):
+        return self.kind is None and self.text.startswith("WARN")
+
+    @property
     def is_silence(self):
         return error_kinds.is_silence(f"{self.text} {self.example}")
 
@@ -116,24 +120,19 @@ class Signals:
     @property
     def errors(self):
         """[Said] of the logs: the errors that came up, each with its share of them; all errors where none did."""
+        return self._logged(lambda each: not each.is_mere_warning)
+
+    @property
+    def lines(self):
+        """The same with warnings that name no cause, such as that of a request that was slow."""
+        return self._logged(lambda each: True)
+
+    def _logged(self, is_meant):
         surging = [each for each in self.patterns if each["surge"] is not None]
         # Errors that go on as they always did are no news, unless nothing else is there to be read.
-        fresh, faith = (surging, 1.0) if surging else (self.patterns, 0.5)
-        total = sum(each["count"] for each in fresh)
-        said = [
-            Said(
-                each["pattern"],
-                faith * each["count"] / total,
-                each["surge"] or each["first"],
-                each["count"],
-                each["streams"],
-                each["busiest"],
-                each["new"],
-                example=each["example"],
-            )
-            for each in fresh
-        ]
-        return [each for each in said if each.share >= FEWEST]
+        said = [each for each in map(_said, surging or self.patterns) if is_meant(each)]
+        total, faith = sum(each.count for each in said), 1.0 if surging else 0.5
+        return [replace(each, share=faith * each.count / total) for each in said if each.count >= FEWEST * total]
 
     @property
     def said(self):
@@ -149,7 +148,9 @@ class Signals:
     def onset(self):
         """When the trouble began, as near as anything tells (epoch seconds); None where none is to be seen."""
         felt = [each["since"] for each in self.metric("error_percent", "p50", "p95", "p99")]
-        logged = [each.since for each in self.errors] if any(each["surge"] for each in self.patterns) else []
+        logged = (
+            [each.since for each in self.errors or self.lines] if any(each["surge"] for each in self.patterns) else []
+        )
         stopped = [at for at, _why, _ours in self.stops]
         return min([*felt, *logged] or stopped, default=None)
 
@@ -186,6 +187,19 @@ class Signals:
         if minutes < -PRECISION / 60 or minutes > LOOK_BACK:
             return 0.0
         return 1.0 if minutes <= AT_ONCE else 0.5
+
+
+def _said(pattern):
+    """The Said of an entry of `log_patterns.grouped`."""
+    return Said(
+        pattern["pattern"],
+        since=pattern["surge"] or pattern["first"],
+        count=pattern["count"],
+        streams=pattern["streams"],
+        busiest=pattern["busiest"],
+        new=pattern["new"],
+        example=pattern["example"],
+    )
 
 
 def _has_ended(pattern, now):

@@ -181,6 +181,21 @@ def test_a_deployment_of_another_image_is_not_blamed_for_what_has_a_name(cause):
     assert judged(noisy).cause == cause
 
 
+def test_a_warning_that_names_no_cause_is_no_defect_of_the_new_build():
+    """A build that leaks connections, as its users meet it."""
+    slow = error("WARNING slow request: POST /v<n>/rows took <n> s", 150, new=True)
+    seen = dataclasses.replace(
+        INCIDENTS["pool_exhausted"],
+        patterns=(*INCIDENTS["pool_exhausted"].patterns, slow),
+        released=ONSET - 240,
+        revision={"from": "a:6", "to": "a:7", "lines": ["app: image a:1 -> a:2"]},
+    )
+    verdict = judged(seen)
+    assert verdict.cause == "pool_exhausted"
+    (blamed,) = [each for each in verdict.causes if each.cause.name == "bad_deployment"]
+    assert blamed.score < 0.3 and "100% of the new errors name something else" in blamed.evidence_against[0]
+
+
 def test_a_cause_is_not_later_than_what_it_causes():
     late = dataclasses.replace(INCIDENTS["bad_deployment"], released=ONSET + 120)
     verdict = judged(late)
