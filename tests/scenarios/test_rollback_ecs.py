@@ -203,17 +203,17 @@ POINTS = (
         "verified, lease not given back",
         said("give the lease regami-api back"),
         ("dynamodb", "UpdateItem", WEST),
-        answered("UpdateService", EAST),
+        answered("FilterLogEvents", EAST),
     ),
 )
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
-def test_killed(steady: World, point: Point) -> None:
+def test_killed_again_and_again(steady: World) -> None:
     ship(steady, "erroring")
     steady.start_users()
     before = steady.sandbox.status()["calls"]
-    killed = killed_at(steady, point, PLAYBOOK)
+    for point in POINTS:
+        killed = killed_at(steady, point, PLAYBOOK)
     again = roll_back(steady)
     assert_good(steady, again)
     assert again.report["resumes"] == killed.folder.name
@@ -233,13 +233,15 @@ def test_exactly_one_of_two_acts(steady: World) -> None:
     assert_good(steady, acted)
 
 
-@pytest.mark.parametrize("kind", ["lost-answer", "reset"])
-def test_every_change_fails_once(steady: World, undisturbed: Undisturbed, kind: str) -> None:
-    """lost-answer: applied, and nobody hears of it; reset: not applied."""
+def test_every_change_fails_twice(steady: World, undisturbed: Undisturbed) -> None:
+    """First it is not applied, then it is, and nobody hears of it."""
     ship(steady, "erroring")
-    spoil(steady, undisturbed.run, kind, mutations=True)
+    kinds = ("reset", "lost-answer")
+    for kind in kinds:
+        spoil(steady, undisturbed.run, kind, mutations=True)
     run = roll_back(steady)
-    assert {call["action"] for call in run.calls if call["fault"] == kind} >= {"UpdateService", "PutItem"}
+    for kind in kinds:
+        assert {call["action"] for call in run.calls if call["fault"] == kind} >= {"UpdateService", "PutItem"}
     assert applied(run) == applied(undisturbed.run) == [f"UpdateService {EAST}"]
     assert_good(steady, run)
 
