@@ -13,7 +13,7 @@
 Settings come from the task definition: DATABASE_URL and the secret DATABASE_PASSWORD, unless the URL holds it; the sandbox
 adds where to listen, APP_HOST and APP_PORT, and what the image would hold: APP_VERSION, which every answer of /health
 and /v1 carries as X-App-Version, and APP_BUILD (builds.py), which says how this build misbehaves. Connections stay open
-between requests, as a real pool's do: they outlive a change of security groups.
+between requests, as a real pool's do: they outlive a change of security groups. What else it may use: backing.py.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg2
 import psycopg2.extensions
 
-from . import misbehaviour
+from . import backing, misbehaviour
 
 CONNECT_SECONDS = 3.0
 STATEMENT_SECONDS = 4.0
+# A request that takes longer is worth a line.
+LONG_SECONDS = 1.0
 DRAIN_SECONDS = 2.0
 
 
@@ -58,6 +62,8 @@ psycopg2.extensions.set_wait_callback(_wait)
 
 class Database:
     """A pool that opens a connection when none is idle, and drops one that failed."""
+
+    connect_seconds, statement_seconds = CONNECT_SECONDS, STATEMENT_SECONDS
 
     def __init__(self, url: str, password: str | None) -> None:
         self._url, self._password = url, password
@@ -88,14 +94,48 @@ class Database:
             self._url,
             password=self._password,
             application_name="regami-api",
-            connect_timeout=int(CONNECT_SECONDS),
-            options=f"-c statement_timeout={int(STATEMENT_SECONDS * 1000)}",
+            connect_timeout=int(self.connect_seconds),
+            options=f"-c statement_timeout={int(self.statement_seconds * 1000)}",
         )
         connection.autocommit = True
         with connection.cursor() as cursor:
             # The server says who it is: a name or a proxy in between cannot mislead us.
             cursor.execute("SELECT host(inet_server_addr()) || ':' || inet_server_port()")
             return connection, cursor.fetchone()[0]
+
+
+class Pool(Database):
+    """A pool of so many connections and no more, of SQLAlchemy, which waits for one to be given back."""
+
+    # Less than users wait: they are told so.
+    connect_seconds, statement_seconds = 2.0, 2.0
+
+    def __init__(self, url: str, password: str | None, size: str) -> None:
+        super().__init__(url, password)
+        # With a callback of ours libpq would not keep to connect_timeout; what is logged is to be what everybody's says.
+        psycopg2.extensions.set_wait_callback(None)
+        self._server = ""
+        self._pool = backing.pool(size, self._open)
+
+    def _open(self) -> psycopg2.extensions.connection:
+        connection, self._server = super().connect()
+        return connection
+
+    @contextmanager
+    def session(self) -> Iterator[tuple[psycopg2.extensions.cursor, str]]:
+        connection = self._pool.connect()
+        try:
+            with connection.cursor() as cursor:
+                yield cursor, self._server
+        except psycopg2.Error:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    def connect(self) -> Any:
+        """One out of the pool, which its caller is to give back."""
+        return self._pool.connect()
 
 
 class Refused(Exception):
@@ -121,26 +161,33 @@ def login(database: Database, body: dict) -> dict:
     return {"token": secrets.token_urlsafe(16)}
 
 
-def write_row(database: Database, body: dict) -> dict:
+def write_row(database: Database, body: dict, others: backing.Backing) -> dict:
     try:
         number, payload = int(body["id"]), str(body["payload"])
     except (KeyError, TypeError, ValueError) as error:
         raise Refused(400, "wanted: id (a number) and payload") from error
+    row = {"id": number, "payload": payload}
+    others.accept(row)
     with database.session() as (cursor, server):
         cursor.execute(
             "INSERT INTO rows (id, payload, written_by) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING",
             (number, payload, TASK),
         )
-        return {"id": number, "database": server}
+    others.keep(row)
+    return {"id": number, "database": server}
 
 
-def read_row(database: Database, number: str) -> dict:
+def read_row(database: Database, number: str, others: backing.Backing) -> dict:
+    if known := others.known(int(number)):
+        return known
     with database.session() as (cursor, server):
         cursor.execute("SELECT id, payload FROM rows WHERE id = %s", (int(number),))
         row = cursor.fetchone()
     if row is None:
         raise Refused(404, f"no row {number}")
-    return {"id": row[0], "payload": row[1], "database": server}
+    found = {"id": row[0], "payload": row[1]}
+    others.remember(found)
+    return found | {"database": server}
 
 
 def search_audit(database: Database, query: str) -> dict:
@@ -169,14 +216,15 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/health":
             self._answer(200, health, url.query)
         elif url.path.startswith("/v1/rows/") and url.path[9:].isdigit():
-            self._answer(200, read_row, url.path[9:])
+            self._answer(200, partial(read_row, others=self.server.others), url.path[9:])
         elif url.path == "/v1/audit/search":
             self._answer(200, search_audit, url.query)
         else:
             self._answer(404)
 
     def do_POST(self) -> None:
-        routes = {"/v1/auth/login": (200, login), "/v1/rows": (201, write_row)}
+        write = partial(write_row, others=self.server.others)
+        routes = {"/v1/auth/login": (200, login), "/v1/rows": (201, write)}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path not in routes:
             return self._answer(404)
@@ -193,8 +241,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = {"error": "no such page" if status == 404 else "not JSON"}
             try:
                 if function:
-                    self._misbehave(function)
-                    answer = function(self.server.database, argument)
+                    answer = self._work(function, argument)
             except misbehaviour.Defect as defect:
                 log(f"ERROR {self.command} {self.path} {defect}")
                 status, answer = 500, {"error": "internal server error"}
@@ -207,6 +254,15 @@ class Handler(BaseHTTPRequestHandler):
                 status, answer = 503, {"error": "database", "detail": type(error).__name__}
                 if function is health:
                     answer["database"] = "unreachable"
+            except backing.Busy as busy:
+                log(f"WARNING {self.command} {self.path} {busy}")
+                status, answer = 503, {"error": "busy"}
+            except backing.Late as late:
+                log(f"ERROR {self.command} {self.path} deadline exceeded: {late}")
+                status, answer = 503, {"error": "deadline exceeded"}
+            except Exception as error:  # whatever the libraries behind it raise is a 500 of ours
+                log(f"ERROR {self.command} {self.path} {_described(error)}")
+                status, answer = 500, {"error": "internal server error"}
             body = json.dumps(answer).encode()
             try:
                 self.send_response(status)
@@ -219,13 +275,18 @@ class Handler(BaseHTTPRequestHandler):
             except OSError:
                 self.close_connection = True
         if self.path != "/health":
-            log(f'INFO "{self.command} {self.path}" {status} {(time.monotonic() - started) * 1000:.1f} ms')
+            took = time.monotonic() - started
+            log(f'INFO "{self.command} {self.path}" {status} {took * 1000:.1f} ms')
+            if took > LONG_SECONDS:
+                log(f"WARNING slow request: {self.command} {self.path} took {took:.1f} s")
 
-    def _misbehave(self, function: Callable) -> None:
+    def _work(self, function: Callable, argument: Any) -> dict:
         if function is health:
             self.server.build.on_health()
-        else:
+            return health(self.server.database, argument)
+        with self.server.others.worker():
             self.server.build.on_request(self.server.database.connect)
+            return function(self.server.database, argument)
 
     def log_message(self, *args: object) -> None:
         """Each answer logs its own line."""
@@ -235,9 +296,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, database: Database, build: misbehaviour.Good) -> None:
+    def __init__(
+        self, host: str, port: int, database: Database, build: misbehaviour.Good, others: backing.Backing
+    ) -> None:
         super().__init__((host, port), Handler)
-        self.database, self.build = database, build
+        self.database, self.build, self.others = database, build, others
         self._serving, self._lock = 0, threading.Lock()
 
     @contextmanager
@@ -266,6 +329,13 @@ def log(line: str) -> None:
     print(line, flush=True)
 
 
+def _described(error: Exception) -> str:
+    """As the last line of a traceback, in one line."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{name}: {' '.join(str(error).split())}"
+
+
 def main() -> int:
     os.environ.setdefault("PGUSER", "regami")
     url, password = os.environ.get("DATABASE_URL"), os.environ.get("DATABASE_PASSWORD")
@@ -274,7 +344,10 @@ def main() -> int:
         return 1
     build = misbehaviour.of_build(os.environ.get("APP_BUILD", "good"))
     build.before_listening()
-    server = Server(os.environ["APP_HOST"], int(os.environ["APP_PORT"]), Database(url, password), build)
+    size = os.environ.get("DATABASE_POOL")
+    database = Pool(url, password, size) if size else Database(url, password)
+    others = backing.Backing(os.environ)
+    server = Server(os.environ["APP_HOST"], int(os.environ["APP_PORT"]), database, build, others)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

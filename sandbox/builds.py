@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-BUILDS = ("good", "erroring", "crashing", "slow", "leaking", "unhealthy")
+BUILDS = ("good", "erroring", "crashing", "slow", "leaking", "unhealthy", "bloating")
 
 
 def tag_of(image: str) -> str:
@@ -19,6 +19,6 @@ def build_of(image: str) -> str:
     return word if word in BUILDS else "good"
 
 
-def environment_of(image: str) -> dict[str, str]:
-    """What makes a process of sandbox.app the application in that image."""
-    return {"APP_BUILD": build_of(image), "APP_VERSION": tag_of(image)}
+def environment_of(image: str, build: str = "") -> dict[str, str]:
+    """What makes a process of sandbox.app the application in that image; `build` where its tag does not say which."""
+    return {"APP_BUILD": build or build_of(image), "APP_VERSION": tag_of(image)}

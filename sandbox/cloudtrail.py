@@ -27,6 +27,8 @@ MOST = 50
 _SOURCES = {"elbv2": "elasticloadbalancing", "cloudwatch": "monitoring"}
 _ATTRIBUTES = {"EventName", "EventSource", "ReadOnly", "Username", "AccessKeyId", "EventId"}
 
+# Who has which access key; whoever else asks is "sandbox". What faults do that are a person's or a pipeline's doing.
+_users = {SEED_KEY: "pipeline"}
 _events: list[dict[str, Any]] = []  # oldest first
 
 
@@ -49,18 +51,40 @@ def seed(world: World) -> None:
 def _record(world: World, call: Call) -> None:
     if world.seeding or call.action in DATA:
         return
-    # What faults do that are a person's or a pipeline's doing.
-    user = "pipeline" if call.access_key == SEED_KEY else "sandbox"
-    now, source = time.time(), f"{_SOURCES.get(call.service, call.service)}.amazonaws.com"
+    service = _SOURCES.get(call.service, call.service)
+    user = _users.get(call.access_key, "sandbox")
+    note(world, user, service, call.action, call.region, _parameters(call), time.time(), call.access_key)
+
+
+def client_of(world: World, user: str, service: str, region: str) -> Any:
+    """A boto3 client whose calls are this person's."""
+    import boto3
+
+    key = f"AKIA{user.upper()[:12]:X<12}"
+    _users[key] = user
+    session = boto3.Session(aws_access_key_id=key, aws_secret_access_key="-", region_name=region)
+    return session.client(service, endpoint_url=world.endpoint_url)
+
+
+def events() -> list[dict[str, Any]]:
+    """As they are told, oldest first; for who tells a story of the past."""
+    return _events
+
+
+def note(
+    world: World, user: str, service: str, action: str, region: str, parameters: dict, at: float, access_key: str = ""
+) -> None:
+    """`service`: the first part of its event source. `at`: seconds of the epoch."""
+    source = f"{service}.amazonaws.com"
     arn = f"arn:aws:iam::{world.account_id}:user/{user}"
     told = {
         "eventVersion": "1.09",
         "userIdentity": {"type": "IAMUser", "arn": arn, "accountId": world.account_id, "userName": user},
-        "eventTime": f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "eventTime": f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "eventSource": source,
-        "eventName": call.action,
-        "awsRegion": call.region,
-        "requestParameters": _without_passwords(call.params),
+        "eventName": action,
+        "awsRegion": region,
+        "requestParameters": parameters,
         "readOnly": False,
         "eventType": "AwsApiCall",
         "managementEvent": True,
@@ -68,10 +92,10 @@ def _record(world: World, call: Call) -> None:
     _events.append(
         {
             "EventId": str(uuid.uuid4()),
-            "EventName": call.action,
+            "EventName": action,
             "ReadOnly": "false",
-            "AccessKeyId": call.access_key,
-            "EventTime": now,
+            "AccessKeyId": access_key,
+            "EventTime": at,
             "EventSource": source,
             "Username": user,
             "Resources": [],
@@ -80,10 +104,15 @@ def _record(world: World, call: Call) -> None:
     )
 
 
-def _without_passwords(parameters: dict) -> dict:
+def _parameters(call: Call) -> dict:
+    """Without passwords. Of S3 what its path names, and a policy."""
+    if call.service == "s3":
+        bucket, _, key = call.path.strip("/").partition("/")
+        policy = {"bucketPolicy": json.loads(call.body)} if call.action == "PutBucketPolicy" else {}
+        return {"bucketName": bucket, **({"key": key} if key else {}), **policy}
     return {
         name: "HIDDEN_DUE_TO_SECURITY_REASONS" if "password" in name.lower() else value
-        for name, value in parameters.items()
+        for name, value in call.params.items()
     }
 
 

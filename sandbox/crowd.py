@@ -30,6 +30,7 @@ APPLICATIONS = {
     "idle_in_transaction": "regami-reports",
     "blocking_chain": "regami-billing",
     "long_queries": "regami-search",
+    "locking_report": "regami-reports-nightly",
 }
 SAID = threading.Lock()
 
@@ -113,7 +114,26 @@ def long_queries(count: int | None) -> list[Any]:
     return held
 
 
-KINDS = {each.__name__: each for each in (leak, idle_in_transaction, blocking_chain, long_queries)}
+def locking_report(count: int | None) -> list[Any]:
+    """A report that keeps others from writing while it reads, and reads for an hour."""
+    held = connections("locking_report", count)
+
+    def read(connection: Any) -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE rows IN EXCLUSIVE MODE")
+                cursor.execute(
+                    f"SELECT payload, count(*), pg_sleep({LONGEST_QUERY_SECONDS}) FROM rows GROUP BY payload"
+                )
+        except psycopg2.Error as error:
+            say(str(error))
+
+    for connection in held:
+        threading.Thread(target=read, args=(connection,), daemon=True).start()
+    return held
+
+
+KINDS = {each.__name__: each for each in (leak, idle_in_transaction, blocking_chain, long_queries, locking_report)}
 
 
 def say(line: str) -> None:

@@ -31,7 +31,7 @@ SECONDS = 30.0
 _crowds: dict[str, list[Process]] = {}
 
 
-def _hold(kind: str, world: World, count: str | int | None = None, instance: str = rds.PRIMARY) -> None:
+def hold(kind: str, world: World, count: str | int | None = None, instance: str = rds.PRIMARY) -> None:
     """Returns when the sessions are there, and as they are to be. Raises ValueError when they do not come."""
     server = rds.find(instance)
     count = None if count is None else int(count)
@@ -53,7 +53,7 @@ def _hold(kind: str, world: World, count: str | int | None = None, instance: str
     _crowds.setdefault(kind, []).append(process)
     said = process.stdout.readline().decode()
     if not said.startswith("holds "):
-        _end(kind, world)
+        let_go(kind, world)
         raise ValueError(f"the sessions do not come: {said.strip()}")
     _await_waiting(server, kind, int(said.split()[1]))
 
@@ -75,7 +75,8 @@ def _await_waiting(server: Server, kind: str, held: int) -> None:
             time.sleep(0.02)
 
 
-def _end(kind: str, _world: World) -> None:
+def let_go(kind: str, _world: World) -> None:
+    """Ends them."""
     for process in _crowds.pop(kind, ()):
         process.kill()
         process.stdout.close()
@@ -110,7 +111,7 @@ def status(_world: World) -> list[dict]:
 def _fault(kind: Callable, what: str) -> Fault:
     name = kind.__name__
     options = ("count", "instance")
-    return Fault(f"{what}, as many as there can be", partial(_hold, name), partial(_end, name), (), options)
+    return Fault(f"{what}, as many as there can be", partial(hold, name), partial(let_go, name), (), options)
 
 
 faults = {

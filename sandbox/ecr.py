@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = "regami-api"
 # Every build of the application was shipped once: a pipeline can deploy any of them.
-TAGS = ("v1", "v2", "v3-erroring", "v4-crashing", "v5-slow", "v6-leaking", "v7-unhealthy")
+TAGS = ("v1", "v2", "v3-erroring", "v4-crashing", "v5-slow", "v6-leaking", "v7-unhealthy", "v8-bloating")
 DAY = 86_400
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 # The label by which an image says what was built into it, whatever tag it is pulled by.
@@ -33,6 +33,7 @@ VERSION = "org.opencontainers.image.version"
 _HOST = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com")
 _world: World
 _moto: dict[str, Any] = {}
+_disguised: dict[str, str] = {}  # version -> what it really is
 _gone: list[tuple[str, Any]] = []  # (region, image) that a fault took away
 
 
@@ -47,6 +48,7 @@ class PullError(Exception):
 class Pulled:
     digest: str
     image: str  # repository:tag, with the tag that the build was given
+    build: str = ""  # of builds.BUILDS, where the tag does not say it
 
 
 def uri(region: str, tag: str) -> str:
@@ -70,8 +72,13 @@ def pull(image: str, digest: str | None = None) -> Pulled:
     for each in repositories[repository].images if repository in repositories else ():
         if each.image_digest == digest or (digest is None and tag in each.image_tags):
             version = json.loads(each.image_manifest).get("annotations", {}).get(VERSION, tag)
-            return Pulled(each.image_digest, f"{repository}:{version}")
+            return Pulled(each.image_digest, f"{repository}:{version}", _disguised.get(version, ""))
     raise PullError(f"{retried}: {wanted}: not found")
+
+
+def disguise(version: str, build: str) -> None:
+    """The image of that version holds this build, and nothing says so."""
+    _disguised[version] = build
 
 
 # ---- what moto answers ---------------------------------------------------------------------------------------------
@@ -162,6 +169,7 @@ def manifest(tag: str) -> str:
 
 def seed(world: World) -> None:
     _gone.clear()
+    _disguised.clear()
     for region in world.regions:
         world.client("ecr", region).create_repository(repositoryName=REPOSITORY, imageTagMutability="MUTABLE")
         with world.lock:

@@ -24,6 +24,12 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     timeout = 300
 
+    def handle_expect_100(self) -> bool:
+        """At once: clients of S3 wait for it a whole second."""
+        proceed = super().handle_expect_100()
+        self.wfile.flush()
+        return proceed
+
     def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             chunks = []

@@ -25,6 +25,7 @@ WRITERS = 2
 ROWS_PER_SECOND = 20.0
 READERS = 1
 READS_PER_SECOND = 10.0
+RETRY_SECONDS = 0.1
 # A database that acknowledges nothing for this long has stopped: what comes later is another run of it.
 RUN_ENDS_SECONDS = 2.0
 
@@ -174,6 +175,10 @@ def report(home: Path, state: dict, database: str | None = None) -> dict[str, An
 # ---- start and stop ------------------------------------------------------------------------------------------------
 
 
+def is_running() -> bool:
+    return _process is not None and _process.poll() is None
+
+
 def begin(
     world: World,
     writers: int = WRITERS,
@@ -182,14 +187,15 @@ def begin(
     reads: float = READS_PER_SECOND,
     pinned: bool = False,
     name: str | None = None,
+    retry: float | None = None,
 ) -> dict:
     """A new load on the public name `name` (default the service's own), its journals empty.
 
     `rate`, `reads`: rows written and read a second, by all `writers` and all `readers`. `pinned`: one more writer keeps to
-    the address that the name has now.
+    the address that the name has now. `retry`: seconds until a row that failed is sent again.
     """
     global _process, _name
-    if _process and _process.poll() is None:
+    if is_running():
         raise ValueError("the load is running already: `load stop` ends it")
     folder = world.home / "load"
     shutil.rmtree(folder, ignore_errors=True)
@@ -207,6 +213,7 @@ def begin(
         "pinned": next(iter(route53.addresses(name)), None) if pinned else None,
         "readers": int(readers) if float(reads) else 0,
         "reads": float(reads),
+        "retry": RETRY_SECONDS if retry is None else float(retry),
     }
     argv = [sys.executable, "-m", "sandbox.writers", str(folder), json.dumps(options)]
     _process = world.spawn("load", argv, log=folder / "log")

@@ -8,6 +8,7 @@ crashing   the process ends with status 1 shortly after it began
 slow       listens only after APP_SLOW_SECONDS (default 10)
 leaking    every request to /v1 takes a database connection and never gives it back
 unhealthy  /health answers 500, the rest works
+bloating   every request to /v1 keeps 32 MiB of memory for good
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 CRASH_SECONDS = 0.2
 SLOW_SECONDS = 10.0
+BLOAT_MEGABYTES = 32
 
 
 class Defect(Exception):
@@ -73,7 +75,16 @@ class Unhealthy(Good):
         raise Defect("the self-test failed")
 
 
-_BUILDS = {each.__name__.lower(): each for each in (Good, Erroring, Crashing, Slow, Leaking, Unhealthy)}
+class Bloating(Good):
+    def __init__(self) -> None:
+        self._kept: list[bytes] = []
+
+    def on_request(self, connect: Callable[[], Any]) -> None:
+        # Not zeros: pages that were never written to take no memory.
+        self._kept.append(b"\x01" * (BLOAT_MEGABYTES * 2**20))
+
+
+_BUILDS = {each.__name__.lower(): each for each in (Good, Erroring, Crashing, Slow, Leaking, Unhealthy, Bloating)}
 
 
 def of_build(name: str) -> Good:

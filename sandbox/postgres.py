@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from . import packet_filter
 from .processes import Process
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .world import World
 
 HOST = "127.0.0.1"
+# Where the provider, and replication, get in whatever the security groups say.
+PROVIDER_HOST = "127.0.0.9"
 _libc = ctypes.CDLL(None)
 DATABASE = "regami"
 ADMIN = "regami_admin"
@@ -60,7 +63,7 @@ INSERT INTO alembic_version VALUES ('8e2d4c6a1f37');
 ALTER TABLE alembic_version OWNER TO regami;
 """
 _SETTINGS = """\
-listen_addresses = '{host}'
+listen_addresses = '{host},{provider}'
 port = {port}
 unix_socket_directories = ''
 max_connections = 100
@@ -179,7 +182,9 @@ class Installation:
             data = str(self.folder("pristine"))
             self.run("initdb", "-D", data, "-U", "rdsadmin", "-E", "UTF8", "--locale=C", "-N", "--wal-segsize=1")
             self.write(path / "pg_hba.conf", "")
-            self.write(path / "postgresql.conf", _SETTINGS.format(host=HOST, port=5432, source=""))
+            self.write(
+                path / "postgresql.conf", _SETTINGS.format(host=HOST, provider=PROVIDER_HOST, port=5432, source="")
+            )
             words = {name: world.secret(name) for name in ("rdsadmin", "replication", "db_admin", "db_app")}
             sql = _BOOTSTRAP.format(admin=ADMIN, database=DATABASE, **words)
             self.run("postgres", "--single", "-D", data, "postgres", sql=sql)
@@ -217,7 +222,7 @@ class Server:
         self.port = world.free_port(HOST)
         self.data = installation.folder(f"data-{name}-{region}-{self.port}")
         self.process: Process | None = None
-        self.fenced = False
+        self.fenced = self.unreachable = False
         self.parameters: dict[str, str] = {}  # what its DB parameter group says, for the next start
         self._source = ""  # connection string of the source
 
@@ -236,7 +241,7 @@ class Server:
     def base_backup(self, source: Server) -> None:
         """Fill the data directory from the running `source` and follow it."""
         self.installation.run(
-            *("pg_basebackup", "-D", str(self.data), "-h", HOST, "-p", str(source.port)),
+            *("pg_basebackup", "-D", str(self.data), "-h", PROVIDER_HOST, "-p", str(source.port)),
             *("-U", "rdsrepladmin", "-X", "stream", "-c", "fast", "--no-sync"),
             env={"PGPASSWORD": self.world.secret("replication")},
         )
@@ -244,9 +249,7 @@ class Server:
 
     def follow(self, source: Server) -> None:
         password = self.world.secret("replication")
-        self._source = (
-            f"host={HOST} port={source.port} user=rdsrepladmin password={password} application_name={self.name}"
-        )
+        self._source = f"host={PROVIDER_HOST} port={source.port} user=rdsrepladmin password={password} application_name={self.name}"
         self.installation.write(self.data / "standby.signal", "")
 
     def start(self, seconds: float = 20.0) -> None:
@@ -269,6 +272,8 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL {self.name} does not start: see {logs}")
             time.sleep(0.01)
+        if self.unreachable:
+            packet_filter.drop(self.process.pid, HOST, self.port, True)
 
     def _is_ready(self) -> bool:
         """What pg_ctl looks at: the last line of postmaster.pid."""
@@ -304,7 +309,7 @@ class Server:
     # ---- configuration --------------------------------------------------------------------------------------------
 
     def _write_settings(self, source: str) -> None:
-        settings = _SETTINGS.format(host=HOST, port=self.port, source=source)
+        settings = _SETTINGS.format(host=HOST, provider=PROVIDER_HOST, port=self.port, source=source)
         settings += "".join(f"{name} = '{value}'\n" for name, value in self.parameters.items())  # the last one counts
         self.installation.write(self.data / "postgresql.conf", settings)
 
@@ -319,7 +324,9 @@ class Server:
         """Replication and the provider always get in; a fence refuses every new session of others."""
         method = "reject" if self.fenced else "scram-sha-256"
         lines = ("all rdsadmin", "replication rdsrepladmin")
-        text = "".join(f"host {who} {HOST}/32 scram-sha-256\n" for who in lines) + f"host all all 0.0.0.0/0 {method}\n"
+        text = (
+            "".join(f"host {who} 127.0.0.0/8 scram-sha-256\n" for who in lines) + f"host all all 0.0.0.0/0 {method}\n"
+        )
         self.installation.write(self.data / "pg_hba.conf", text)
 
     def fence(self, on: bool) -> None:
@@ -328,6 +335,12 @@ class Server:
         if self.is_running:  # otherwise `start` writes it: an empty directory must stay empty for pg_basebackup
             self._write_access()
             self._reload()
+
+    def drop(self, on: bool) -> None:
+        """Let packets of new sessions vanish, or let them in again; sessions that are there live on."""
+        self.unreachable = on
+        if self.is_running:
+            packet_filter.drop(self.process.pid, HOST, self.port, on)
 
     def receive(self, on: bool) -> None:
         """Stop getting data from the source, or go on."""
@@ -353,7 +366,7 @@ class Server:
     def session(self, timeout: int = 3, database: str = "postgres") -> Iterator[Any]:
         """A function that runs one statement as the provider and returns the first value of its result."""
         connection = psycopg2.connect(
-            host=HOST,
+            host=PROVIDER_HOST,
             port=self.port,
             dbname=database,
             user="rdsadmin",

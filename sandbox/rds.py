@@ -533,8 +533,27 @@ def _follow_groups(call: Any) -> None:
         return
     for (region, name), server in list(servers.items()):
         instance = _world.backend("rds", region).databases.get(name)
-        if instance is not None and server.fenced == _is_open(instance, server):
-            server.fence(not server.fenced)
+        if instance is None or (server.fenced or server.unreachable) != _is_open(instance, server):
+            continue
+        if server.fenced or server.unreachable:
+            server.fence(False)
+            server.drop(False)
+        elif call.service == "ec2":
+            _cut(server)
+        else:
+            server.fence(True)
+
+
+def _cut(server: Server) -> None:
+    """A rule was taken away: nothing comes through. Where the instance got another group, sessions are refused instead, so
+    that a drill need not wait for the time limit of every client.
+    """
+    try:
+        server.drop(True)
+    except OSError as error:  # a machine that keeps processes of one user from each other
+        _world.log(f"{server.name}: refuses instead of dropping: {error}")
+        server.unreachable = False
+        server.fence(True)
 
 
 # ---- the part --------------------------------------------------------------------------------------------------------
@@ -664,6 +683,8 @@ def status(world: World) -> list[dict]:
                 detail += ", no answer"
         if server.fenced:
             detail += ", new connections refused"
+        if server.unreachable:
+            detail += ", no rule lets anybody in"
         rows.append({"region": region, "kind": "database", "name": name, "state": instance.status, "detail": detail})
     return rows
 

@@ -99,6 +99,8 @@ def _dispatch(server: _Server, call: Call) -> Response:
     world = server.world
     with world.lock:
         try:
+            for gate in world.gates:
+                gate(call)
             handler = world.handlers.get(call.service)
             response = result(call, handler(call)) if handler else _moto(server.app, call)
         except ApiError as refused:

@@ -37,6 +37,7 @@ from .processes import Process, Spawner
 PARTS = (
     "faults",
     "basics",
+    "access",
     "subnets",
     "interfaces",
     "cloudwatch",
@@ -49,6 +50,8 @@ PARTS = (
     "distress",
     "schema",
     "aurora",
+    "elasticache",
+    "partner",
     "elbv2",
     "ecr",
     "ecs",
@@ -64,6 +67,8 @@ PARTS = (
     "ssm",
     "usage",
     "load",
+    "flow_logs",
+    "incidents",
 )
 
 # Calls with this access key seed the world: not recorded, not failed, not held back during a reset.
@@ -111,6 +116,8 @@ class World:
         self.active_faults: list[tuple[str, dict]] = []
         # Services that moto has no backend for: name -> function(server.Call) -> dict (server.ApiError for an error).
         self.handlers: dict[str, Callable] = {}
+        # Called inside the lock before each call that is no seeding, with the server.Call; raise server.ApiError to refuse it.
+        self.gates: list[Callable] = []
         # Called inside the lock after each change through the API, with the server.Call.
         self.after_change: list[Callable] = []
         self.seeding = False

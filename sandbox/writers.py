@@ -30,7 +30,6 @@ import dns.query
 import dns.rdatatype
 
 ANSWER_SECONDS = 3.0
-RETRY_SECONDS = 0.1
 READ_BACK = 50  # a reader asks for one of so many rows that were written last
 
 
@@ -117,7 +116,7 @@ class User:
 
 class Users:
     """`options`: dns, name, port, first (number), writers, rate (rows a second of all), pinned (address or null), readers,
-    reads (a second of all).
+    reads (a second of all), retry (seconds until a row that failed is sent again).
     """
 
     def __init__(self, folder: Path, options: dict) -> None:
@@ -147,7 +146,7 @@ class Users:
         while not self._stop.is_set():
             number = next(self._numbers)
             while not self._stop.is_set() and not self._send(number, user):
-                self._stop.wait(RETRY_SECONDS)
+                self._stop.wait(self._options["retry"])
             self._stop.wait(pause)
 
     def _send(self, number: int, user: User) -> bool:

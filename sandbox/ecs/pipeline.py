@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import builds, ecr
 from ..faults import Fault
@@ -26,11 +26,17 @@ def release(world: World, region: str, running: str, build: str) -> str:
         raise ValueError(f"unknown build {build!r}: one of {', '.join(builds.BUILDS)}")
     tag = [tag for tag in ecr.TAGS if builds.build_of(f"{ecr.REPOSITORY}:{tag}") == build][-1]
     ecs = world.client("ecs", region)
-    known = ecs.describe_task_definition(taskDefinition=running, include=["TAGS"])
-    definition = {key: value for key, value in known["taskDefinition"].items() if key not in _READ_ONLY + _TIMES}
+    definition = definition_of(ecs, running)
     definition["containerDefinitions"][0]["image"] = ecr.uri(region, tag)
-    made = ecs.register_task_definition(**definition, tags=known.get("tags", []))
+    made = ecs.register_task_definition(**definition)
     return made["taskDefinition"]["taskDefinitionArn"]
+
+
+def definition_of(ecs: Any, name: str) -> dict[str, Any]:
+    """A task definition as RegisterTaskDefinition takes it."""
+    known = ecs.describe_task_definition(taskDefinition=name, include=["TAGS"])
+    definition = {key: value for key, value in known["taskDefinition"].items() if key not in _READ_ONLY + _TIMES}
+    return definition | {"tags": known.get("tags", [])}
 
 
 def deploy(world: World, build: str, region: str | None = None) -> None:

@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import builds, ecr, elbv2, subnets
+from .. import access, builds, ecr, elbv2, subnets
+from ..ssm.machine import alone
+from ..usage import MEBIBYTE, resident_bytes
 from .output import Output
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 # good build listens before it has passed.
 START_SECONDS = 2.0
 STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
+# Of the storage that a task mounts, where AWS gives it 20 GiB and more.
+DISK_MEGABYTES = 4
 
 _addresses = itertools.count()
 
@@ -86,6 +90,10 @@ class Task:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
+    def process(self) -> Process | None:
+        return self._process
+
+    @property
     def vcpus(self) -> float:
         return int(self.definition.cpu or 0) / 1024
 
@@ -128,6 +136,7 @@ class Task:
 
     def advance(self) -> None:
         """Take the next step if it is time for it."""
+        self._limit_memory()
         exited = self._process is not None and self._process.poll() is not None
         if self.status == "PROVISIONING":
             self._launch()
@@ -143,6 +152,13 @@ class Task:
             self.times["stoppingAt"] = self._utcnow()
             self._process.signal(signal.SIGTERM)
         elif self.status == "STOPPING" and time.monotonic() - self._since > STOP_SECONDS:
+            self._process.kill()
+
+    def _limit_memory(self) -> None:
+        """https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html"""
+        limit = int(self.definition.memory or 0) * MEBIBYTE
+        if limit and self.pid is not None and resident_bytes(self.pid) > limit:
+            self.container_reason = "OutOfMemoryError: Container killed due to memory usage"
             self._process.kill()
 
     def stop(self, code: str, reason: str) -> None:
@@ -193,12 +209,14 @@ class Task:
             )
             return
         try:
-            image = self._pull(container)
+            pulled = self._pull(container)
         except ecr.PullError as error:
             self.container_reason = f"CannotPullContainerError: {error}"
             self.stop("TaskFailedToStart", self.container_reason)
             return
-        environment |= builds.environment_of(image)
+        if role := getattr(self.definition, "task_role_arn", None):
+            environment = access.credentials(role, self.id, self.region) | environment
+        environment |= builds.environment_of(pulled.image, pulled.build)
         environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
         try:
             self._process = self._spawn(environment)
@@ -217,14 +235,31 @@ class Task:
         """Run what its image runs by itself, or `argv`. Raises OSError where there is no such program."""
         return self._world.spawn(
             f"task {self.id}",
-            argv or [sys.executable, "-m", "sandbox.app"],
+            self._with_disk(argv or [sys.executable, "-m", "sandbox.app"]),
             env=environment,
             stdout=subprocess.PIPE,
             region=self.region,
             cwd=cwd,
         )
 
-    def _pull(self, container: dict) -> str:
+    @property
+    def disk(self) -> str:
+        """Where its process has a disk of its own mounted; "" where it has none."""
+        mounts = self._container().get("mountPoints") or ()
+        return next((each["containerPath"] for each in mounts), "")
+
+    def _with_disk(self, argv: list[str]) -> list[str]:
+        """The command in a mount namespace of its own, where its task definition mounts storage.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-task-storage.html
+        Raises OSError where this machine has no such namespaces.
+        """
+        if not self.disk:
+            return argv
+        mount = f'mount -t tmpfs -o size={DISK_MEGABYTES}m none "$0" && exec "$@"'
+        return [*alone(), "sh", "-c", mount, self.disk, *argv]
+
+    def _pull(self, container: dict) -> ecr.Pulled:
         """The image by the tag that it was pushed with. Raises ecr.PullError.
 
         All tasks of a service revision run what its first one found under the tag.
@@ -237,7 +272,7 @@ class Task:
         self.digest = pulled.digest
         if consistent:
             self.images[container["name"]] = pulled.digest
-        return pulled.image
+        return pulled
 
     def _secret(self, value_from: str) -> str:
         """The secret at `arn[:key[:stage[:version]]]`; `key` picks a field of a JSON secret."""

@@ -9,6 +9,7 @@ its commands fail and say so. Nothing of it can reach the files of the machine t
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -44,6 +45,14 @@ def namespaces() -> tuple[str, ...] | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return command if tried.returncode == 0 else None
+
+
+def alone() -> tuple[str, ...]:
+    """How to begin a program that mounts what nobody else sees. Raises OSError where this machine does not allow it."""
+    begin = namespaces()
+    if begin is None:
+        raise OSError(errno.EPERM, "this machine allows no file systems of its own", "unshare")
+    return tuple(each for each in begin if each not in ("--pid", "--fork", "--kill-child", "--mount-proc"))
 
 
 class Machine:
