@@ -102,6 +102,10 @@ demo: $(READY) ## Kill the primary database under load and watch the recovery
 bench: $(READY) ## Measure the runbooks against the AWS CLI and the modules of amazon.aws
 	python -m benchmarks
 
+.PHONY: bench-diagnosis
+bench-diagnosis: $(READY) ## Play sixty incidents of known cause and count how often it is named
+	python -m benchmarks.diagnosis
+
 .PHONY: clean
 clean: ## Stop the sandbox and remove all that the other targets made
 	[ ! -e .sandbox ] || python -m sandbox down

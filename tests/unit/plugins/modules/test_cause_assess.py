@@ -196,6 +196,16 @@ def test_a_warning_that_names_no_cause_is_no_defect_of_the_new_build():
     assert blamed.score < 0.3 and "100% of the new errors name something else" in blamed.evidence_against[0]
 
 
+def test_tasks_that_are_killed_for_memory_are_a_leak_though_they_are_new():
+    killed = "Essential container in task exited (app: exit code 137, OutOfMemoryError: Container killed due to memory usage)"
+    leak = signals(
+        released=NOW - 1300,
+        stops=((NOW - 120, killed, True), (NOW - 90, killed, True)),
+        metrics=(measured("service_memory", [15, 30, 45, 60, 75, 94]), measured("p50", [0.2], 0.03, NOW - 120)),
+    )
+    assert judged(leak).cause == "memory_leak"
+
+
 def test_a_cause_is_not_later_than_what_it_causes():
     late = dataclasses.replace(INCIDENTS["bad_deployment"], released=ONSET + 120)
     verdict = judged(late)
