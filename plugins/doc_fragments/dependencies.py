@@ -101,4 +101,7 @@ options:
       ssl_root_cert:
         description: File with the certificate authorities to trust. Default is those of the machine.
         type: path
+requirements:
+  - psycopg2 (for a login to O(dependencies[].kind=postgresql))
+  - cryptography (for the dates of certificates)
 """

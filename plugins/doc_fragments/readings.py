@@ -114,6 +114,8 @@ options:
     description: A longer window of logs is read by Logs Insights.
     type: int
     default: 60
+requirements:
+  - kubernetes (for O(pods))
 """
 
     CHANGES = r"""

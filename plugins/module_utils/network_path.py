@@ -20,6 +20,8 @@ from .security_groups import covers
 EPHEMERAL = (1024, 65535)
 PROTOCOLS = {"tcp": "6", "udp": "17"}
 ALL = "-1"
+# What no route of the internet leads to. https://www.rfc-editor.org/rfc/rfc1918#section-3
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 # Rules of a network ACL that a person may write; the last one, "*", denies.
 LAST_RULE = 32766
 TARGETS = (
@@ -283,7 +285,10 @@ def _route(end, other, network, answers):
         at,
         opened,
         f"{to} goes to {name}{f', {why}' if why else ''}",
-        _new_route("replace", end, other, table, network, to) if opened is False else None,
+        # Of a gateway that is sound but does not serve this end another route would be no mending: it serves others.
+        _new_route("replace", end, other, table, network, to)
+        if opened is False and not answers and name in network.ways
+        else None,
     )
 
 
@@ -312,7 +317,7 @@ def _leads(end, other, name, network, answers):
     if name == "local" or name.startswith("vpce-"):
         return True, ""
     if name.startswith("igw-"):
-        if other.network.is_private and other.vpc is not None:
+        if any(_holds(block, other) for block in PRIVATE):
             return False, f"and {other.network} is no address of the internet"
         if not end.is_public:
             return False, f"and {end.name} has no public address"
@@ -330,10 +335,10 @@ def _leads(end, other, name, network, answers):
 
 def _new_route(action, end, other, table, network, to=None):
     """The command for a route by what the VPC has; None where it has nothing that would lead there."""
-    if other.vpc is not None and other.vpc != end.vpc:
+    if other.vpc is not None or any(_holds(block, other) for block in PRIVATE):
         return None
     way = (network.gateways if end.is_public else network.nats).get(end.vpc)
-    if way is None or other.vpc == end.vpc:
+    if way is None:
         return None
     flag = "--gateway-id" if way.startswith("igw-") else "--nat-gateway-id"
     return (

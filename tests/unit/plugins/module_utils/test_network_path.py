@@ -222,6 +222,13 @@ def test_ways_out(network: Network, routes: list, end: End, opened: bool | None,
     assert part in next(hop.why for hop in hops if hop.at.startswith("route table"))
 
 
+def test_an_office_is_not_reached_over_the_internet(network: Network) -> None:
+    network.tables["subnet-a"] = table("rtb-a", way("0.0.0.0/0", GatewayId="igw-1"))
+    office = End("office", "192.168.7.4")
+    _at, why, fix = closed(judge_path(replace(APP, is_public=True), office, HTTPS, network))
+    assert (why, fix) == ("0.0.0.0/0 goes to igw-1, and 192.168.7.4/32 is no address of the internet", None)
+
+
 def test_a_nat_gateway_that_failed(network: Network) -> None:
     _at, why, _fix = closed(judge_path(APP, PARTNER, HTTPS, replace(network, ways={"nat-1": "failed"})))
     assert why == "0.0.0.0/0 goes to nat-1, which is failed"
