@@ -271,6 +271,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils.sql_text import state
 from ansible_collections.sre.runbooks.plugins.module_utils.ssm import Limits, RunCommand, Selection
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
+# Sessions that take their time and are nobody's fault: our own, backups, the provider's.
+NOBODYS = ("own", "protected", "provider")
 # Statements of the database that are named.
 LONGEST = 3
 # Response times that make a service slow, and who speaks of how busy it is.
@@ -381,7 +383,8 @@ class HotspotsAssess(Verb):
         instance = rds.describe(self.aws, self.params["db_instance"], self.aws.region)
         if instance is None:
             raise rds.not_found(self.aws, self.params["db_instance"], self.aws.region)
-        return sessions.Sessions(Line(rds.database(instance, Login(self.params, self.aws))), {}).look()
+        line = Line(rds.database(instance, Login(self.params, self.aws)))
+        return sessions.Sessions(line, {"protected_applications": sessions.BACKUPS}).look()
 
     @staticmethod
     def plan(observed, wanted):
@@ -472,15 +475,17 @@ def _database(observed, wanted, now):
     running = [
         each
         for each in seen.sessions
-        if each.is_client and each.runs and each.protection != "own" and each.query_seconds
+        if each.is_client and each.runs and each.protection not in NOBODYS and each.query_seconds
     ]
     running.sort(key=lambda each: -each.query_seconds)
+    # For a moment any session waits for another one; what makes users wait lasts as long as they do.
+    blocked = [each for each in seen.sessions if each.blocked_by and (each.query_seconds or 0) >= wanted["p99_seconds"]]
     return hotspots.Database(
         name,
         cpu,
         seen.free,
         seen.max_connections,
-        seen.waiting,
+        len(blocked),
         tuple((each.query_seconds, statement(each.query or "")) for each in running[:LONGEST]),
     )
 

@@ -83,24 +83,27 @@ def test_what_instances_say_themselves_comes_before_what_cloudwatch_said_minutes
     assert found.returned["blind"] == ["processes of i-3: its agent has not answered (ConnectionLost)"]
 
 
-def session(seconds, blocked_by=(), kind="client backend"):
+def session(seconds, blocked_by=(), kind="client backend", protection=None):
     return sessions.Session(
         *(7, None, kind, "shop", "shop", "api", None, "active", None, tuple(blocked_by), seconds, seconds, None),
-        *("SELECT * FROM orders WHERE card = '4711'", None, False),
+        *("SELECT * FROM orders WHERE card = '4711'", protection, False),
     )
+
+
+def of_sessions(*there):
+    seen = sessions.Seen(datetime.datetime.now(datetime.UTC), 100, 3, 2, there, ())
+    return plan(observed(balancer(p99=4.1), sessions=seen), db_instance="db")
 
 
 def test_statements_of_the_database_are_told_without_their_values():
-    seen = sessions.Seen(
-        datetime.datetime.now(datetime.UTC), 100, 3, 2, (session(400), session(900, kind="walsender")), ()
-    )
-    found = plan(observed(balancer(p99=4.1), sessions=seen), db_instance="db")
+    nobodys = (session(900, kind="walsender"), session(900, protection="protected"))
+    found = of_sessions(session(400), *nobodys)
     assert found.returned["action"] == "database"
     assert found.returned["arguments"] == {"playbook": "kill_queries", "extra": "-e older_than=60"}
     assert "the longest for 400 s: SELECT * FROM orders WHERE card = ?" in found.returned["why"]
-    waiting = sessions.Seen(datetime.datetime.now(datetime.UTC), 100, 3, 2, (session(9, [3]),), ())
-    found = plan(observed(balancer(p99=4.1), sessions=waiting), db_instance="db")
-    assert found.returned["arguments"]["extra"] == "-e kill=blocking"
+    assert of_sessions(session(9, [3])).returned["arguments"]["extra"] == "-e kill=blocking"
+    # A backup takes its time, and for a moment any session waits.
+    assert of_sessions(session(0.2, [3]), *nobodys).returned["action"] == "unknown"
 
 
 def test_what_cannot_be_seen_is_said_and_fails_nothing():
