@@ -4,7 +4,8 @@
 # What it gets wrong stays: nothing is compared with what is usual, and a person has to see what belongs together.
 set -euo pipefail
 
-aws() { command aws --region "$REGION" "$@"; }
+# AWS CLI 1 takes RDS in us-east-1 past AWS_ENDPOINT_URL, to the real one (awscli/customizations/overridesslcommonname.py).
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" --region "$REGION" "$@"; }
 ago() { date -u -d "$1 minutes ago" +%Y-%m-%dT%H:%M:%S; }
 statistics() { # namespace, metric, statistics, minutes, dimensions...
   aws cloudwatch get-metric-statistics --namespace "$1" --metric-name "$2" --statistics $3 \
