@@ -46,5 +46,3 @@ def measured_since(world: World, began: float) -> dict[tuple, Level]:
 
 def _key(datum: Any) -> tuple:
     return datum.namespace, datum.name, tuple((each.name, each.value) for each in datum.dimensions)
-
-

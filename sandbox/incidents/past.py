@@ -53,7 +53,11 @@ RARE = (
 OTHERS = (
     ("ecs", "UpdateService", {"cluster": "regami-cluster", "service": "regami-web", "desiredCount": 3}),
     ("ecs", "RegisterTaskDefinition", {"family": "regami-exports"}),
-    ("ecs", "UpdateService", {"cluster": "regami-cluster", "service": "regami-exports", "taskDefinition": "regami-exports:41"}),
+    (
+        "ecs",
+        "UpdateService",
+        {"cluster": "regami-cluster", "service": "regami-exports", "taskDefinition": "regami-exports:41"},
+    ),
     ("ec2", "AuthorizeSecurityGroupIngress", {"groupId": "sg-0b1f5a7cbastion1", "cidrIp": "203.0.113.7/32"}),
     ("ec2", "RevokeSecurityGroupIngress", {"groupId": "sg-0b1f5a7cbastion1", "cidrIp": "203.0.113.9/32"}),
     ("ec2", "CreateTags", {"resourcesSet": {"items": [{"resourceId": "i-0d2e9c41aa7781234"}]}}),
@@ -101,9 +105,7 @@ def _metrics(levels: dict[tuple, Level], dice: random.Random, began: float) -> I
     made = []
     for (namespace, name, dimensions), level in levels.items():
         for at in minutes:
-            made += [
-                _datum(namespace, name, dimensions, at, value) for value in _minute(name, level, busy[at], dice)
-            ]
+            made += [_datum(namespace, name, dimensions, at, value) for value in _minute(name, level, busy[at], dice)]
     requests = [
         (namespace, dimensions, level)
         for (namespace, name, dimensions), level in levels.items()
@@ -255,6 +257,10 @@ def _changes(world: World, dice: random.Random, began: float) -> None:
 def _age(world: World, began: float) -> None:
     """The database and the cache were made days ago, not when the sandbox was."""
     for event in world.backend("rds", world.regions[0]).events:
-        if epoch(event.date) < time.time() and epoch(event.date) > time.time() - 3600 * HOURS and epoch(event.date) < began:
+        if (
+            epoch(event.date) < time.time()
+            and epoch(event.date) > time.time() - 3600 * HOURS
+            and epoch(event.date) < began
+        ):
             event.date -= DAYS
     elasticache.events()[:] = [each for each in elasticache.events() if each["Date"].timestamp() >= began]

@@ -219,5 +219,3 @@ def grant(world: World) -> None:
     world.client("iam", world.regions[0]).put_role_policy(
         RoleName=ROLE, PolicyName=POLICY, PolicyDocument=json.dumps(allowed)
     )
-
-
