@@ -111,3 +111,16 @@ def test_a_group_that_can_launch_no_other_one_ends_the_wait(fleet, replace):
     fleet.later = [lambda fleet: fleet.activities.append(failure | {"ActivityId": "a-1"})]
     result = replace(fleet)
     assert "fleet does not come to 2 instances that serve: 1 launches failed" in result["msg"]
+
+
+def test_one_that_is_still_shown_in_service_is_not_taken_for_its_replacement(fleet, replace):
+    """What AWS shows may be older than what it answered."""
+
+    def begin(fleet):
+        Fleet.terminate_instance_in_auto_scaling_group(fleet, "i-1", False)
+
+    fleet.terminate_instance_in_auto_scaling_group = lambda **_arguments: None
+    fleet.later = [lambda _fleet: None, lambda _fleet: None, begin, *([Fleet.replace] * 3)]
+    result = replace(fleet)
+    assert not result["failed"], result
+    assert [each["InstanceId"] for each in fleet.instances] == ["i-0", "i-2"]

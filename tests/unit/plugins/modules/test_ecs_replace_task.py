@@ -122,3 +122,11 @@ def test_the_only_task_is_not_stopped(replace):
         in result["msg"]
     )
     assert region.changes == []
+
+
+def test_without_a_load_balancer_the_replacement_must_run(replace):
+    region = Tasks()
+    region.service["loadBalancers"] = []
+    result = replace(region)
+    assert not result["failed"], result
+    assert [each["taskArn"][-1] for each in region.tasks if each["lastStatus"] == "RUNNING"] == ["2", "9"]
