@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .world import World
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
+# Nothing asks for Amazon's images; moto would make thousands of them, with a volume and a snapshot each, for every reset.
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
 
 class _Server(Server):
