@@ -209,7 +209,7 @@ def _handshake(opened, where, host, each, context, deadline):
     except ssl.SSLCertVerificationError as error:
         ends = attempt(lambda: _shown(opened, host, deadline), OSError, Stop)
         days = None if ends is None or isinstance(ends, Exception) else _days(ends)
-        if days is not None and days < 0:
+        if days is not None and ends < datetime.now(UTC):
             raise Down(
                 "certificate_expired",
                 f"the certificate of {where} expired on {ends:%Y-%m-%d %H:%M} UTC ({_ago(ends)} ago): have it renewed",
@@ -236,20 +236,14 @@ def _ends(sock):
 
 
 def _days(ends):
-    return round((ends - datetime.now(UTC)).total_seconds() / DAY, 1)
+    return round((ends - datetime.now(UTC)).total_seconds() / DAY, 1) + 0.0  # never -0.0
 
 
 def _ago(ends):
-    hours = (datetime.now(UTC) - ends).total_seconds() / 3600
-    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
-
-
-def _trusted(each, check_hostname=True):
-    path = each["ssl_root_cert"]
-    try:
-        return web.trust(path, check_hostname)
-    except OSError as error:  # which ssl.SSLError is too: a file without a certificate
-        raise Stop(f"ssl_root_cert {path} cannot be read: {error.strerror or 'no certificate in it'}") from error
+    minutes = (datetime.now(UTC) - ends).total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / DAY * 60:.0f} days"
 
 
 @functools.cache

@@ -227,6 +227,14 @@ def test_the_days_that_a_certificate_lasts(tmp_path: Path) -> None:
     assert (found["ok"], found["certificate_days"]) == (True, 10.0)
 
 
+def test_a_certificate_that_expired_a_moment_ago(tmp_path: Path) -> None:
+    path = certificate(tmp_path, datetime.timedelta(seconds=-20))
+    with secure(path, http("200 OK")) as port:
+        found = ask(kind="url", url=f"https://localhost:{port}/health", ssl_root_cert=str(path))
+    assert (found["fault"], str(found["certificate_days"])) == ("certificate_expired", "0.0")
+    assert "UTC (0 min ago)" in found["reason"]
+
+
 def test_a_certificate_that_expired_is_named_with_its_date(tmp_path: Path) -> None:
     path = certificate(tmp_path, datetime.timedelta(days=-3))
     ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
