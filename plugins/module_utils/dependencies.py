@@ -243,7 +243,15 @@ def _ago(ends):
     minutes = (datetime.now(UTC) - ends).total_seconds() / 60
     if minutes < 120:
         return f"{minutes:.0f} min"
-    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / DAY * 60:.0f} days"
+    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+
+
+def _trusted(each, check_hostname=True):
+    path = each["ssl_root_cert"]
+    try:
+        return web.trust(path, check_hostname)
+    except OSError as error:  # which ssl.SSLError is too: a file without a certificate
+        raise Stop(f"ssl_root_cert {path} cannot be read: {error.strerror or 'no certificate in it'}") from error
 
 
 @functools.cache
