@@ -35,8 +35,8 @@ ENOUGH, AHEAD = 0.5, 0.15
 EXPLAINED, BEHIND = 0.75, 0.25
 # Minutes: so long before the trouble a change may have been to be taken for its cause, and is it without a doubt.
 LOOK_BACK, AT_ONCE = 60, 10
-# A metric says when in whole minutes; clocks differ a little.
-PRECISION = PERIOD
+# Seconds by which clocks differ.
+SKEW = 3
 # Whether there is trouble: none is to be seen, what there was has ended, or it lasts.
 NONE, OVER, ON = "none", "over", "on"
 # Errors have ended when so many more should have come by now, and for so many seconds none did: a line is late by some.
@@ -147,12 +147,19 @@ class Signals:
     @property
     def onset(self):
         """When the trouble began, as near as anything tells (epoch seconds); None where none is to be seen."""
-        felt = [each["since"] for each in self.metric("error_percent", "p50", "p95", "p99")]
-        logged = (
-            [each.since for each in self.errors or self.lines] if any(each["surge"] for each in self.patterns) else []
-        )
-        stopped = [at for at, _why, _ours in self.stops]
-        return min([*felt, *logged] or stopped, default=None)
+        return self._onset[0]
+
+    @property
+    def _onset(self):
+        """(moment, seconds by which it may be early): a log says when to the second, a metric in whole minutes."""
+        felt = min((each["since"] for each in self.metric("error_percent", "p50", "p95", "p99")), default=None)
+        surging = any(each["surge"] for each in self.patterns)
+        logged = min((each.since for each in self.errors or self.lines), default=None) if surging else None
+        if logged is not None and (felt is None or logged < felt + PERIOD):
+            return logged, SKEW
+        if felt is not None:
+            return felt, PERIOD
+        return min((at for at, _why, _ours in self.stops), default=None), SKEW
 
     @property
     def trouble(self):
@@ -180,13 +187,11 @@ class Signals:
 
     def before(self, moment):
         """How surely something at `moment` (epoch seconds) came shortly before the trouble, 0 to 1. A cause is not late."""
-        onset = self.onset
-        if onset is None:
-            onset = self.now
-        minutes = (onset - moment) / 60
-        if minutes < -PRECISION / 60 or minutes > LOOK_BACK:
+        onset, early = self._onset
+        seconds = (self.now if onset is None else onset) - moment
+        if seconds < -early or seconds > 60 * LOOK_BACK:
             return 0.0
-        return 1.0 if minutes <= AT_ONCE else 0.5
+        return 1.0 if seconds <= 60 * AT_ONCE else 0.5
 
 
 def _said(pattern):

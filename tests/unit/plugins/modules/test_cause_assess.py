@@ -225,6 +225,15 @@ def test_nothing_abnormal_is_no_cause():
     assert (verdict.cause, verdict.onset) == ("unknown", None)
 
 
+def test_the_deployment_that_ended_the_errors_is_not_blamed_for_them():
+    """A rollback within the minute in which they began: the log knows the second."""
+    seen = INCIDENTS["bad_deployment"]
+    minute = measured("error_percent", [0.1, 40], 0.1, ONSET // 60 * 60)
+    assert judged(dataclasses.replace(seen, released=ONSET + 20, metrics=(minute,))).cause != "bad_deployment"
+    without_logs = dataclasses.replace(seen, patterns=(), released=ONSET // 60 * 60 + 20, metrics=(minute,))
+    assert judged(without_logs).cause == "bad_deployment", "the metric does not know the second"
+
+
 def test_errors_that_stopped_coming_have_ended():
     seen = INCIDENTS["bad_deployment"]
     (first, *noise) = seen.patterns
