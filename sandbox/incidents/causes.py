@@ -31,7 +31,7 @@ VISITORS, VISITS = 30, 150.0
 # A host whose neighbours take its processors: how long it gets none, and how long it gets them, in seconds. Health checks,
 # which wait for 2 s, pass.
 STILL, RUNS = 0.5, 0.01
-PATIENCE = 30.0
+PATIENCE, SOME = 30.0, 3
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -79,6 +79,17 @@ def forget(world: World) -> None:
     for each in _visitors:
         each.kill()
     _visitors.clear()
+
+
+def _users_fail(scene: Scene) -> Callable[[], bool]:
+    """Whether some of them have, since now."""
+    errors = scene.world.home / "load" / "errors.jsonl"
+
+    def so_far() -> int:
+        return errors.read_bytes().count(b"\n") if errors.exists() else 0
+
+    before = so_far()
+    return lambda: so_far() >= before + SOME
 
 
 # ---- builds --------------------------------------------------------------------------------------------------------
@@ -297,13 +308,13 @@ CAUSES = {
     "bad_deployment": Cause(_bad, _nothing),
     "slow_query": Cause(_lock_and_read, _unlock, 7.0),
     "memory_leak": Cause(partial(_ship, "bloating"), _nothing, 3.0, (20, 28), _killed_for_memory),
-    "pool_exhausted": Cause(_exhaust, _let_go, 8.0),
+    "pool_exhausted": Cause(_exhaust, _let_go, 6.0, is_there=_users_fail),
     "redis_down": Cause(*_fault_of(elasticache, "redis-down")),
     "s3_denied": Cause(_deny, _permit),
     "bad_host": Cause(_spoil, _mend, 9.0),
-    "network_rule": Cause(_revoke, _authorize, 9.0),
+    "network_rule": Cause(_revoke, _authorize, 7.0, is_there=_users_fail),
     "throttled_api": Cause(_throttle, _unthrottle),
     "traffic_spike": Cause(_rush, _go_home, 9.0),
-    "disk_full": Cause(_fill, _empty),
+    "disk_full": Cause(_fill, _empty, is_there=_users_fail),
     "certificate_expired": Cause(*_fault_of(partner, "partner-certificate-expired")),
 }

@@ -1,0 +1,38 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One incident of each known cause: users feel it, and cause_assess names it. How often it does is `make bench-diagnosis`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.diagnosis.incidents import diagnose, play
+from sandbox.client import Sandbox
+from sandbox.incidents.causes import CAUSES
+
+# What users suffer, in seconds, once it shows: less than in the benchmark.
+SECONDS = 2.0
+# Of these it takes longer until there is anything to see.
+LONGER = {"network_rule": 7.0, "slow_query": 5.0, "pool_exhausted": 4.0, "traffic_spike": 5.0, "bad_host": 9.0}
+
+
+@pytest.fixture(scope="module")
+def service(sandbox: Sandbox) -> Iterator[Sandbox]:
+    """With all that it depends on, and users."""
+    sandbox.reset()
+    sandbox.control("incidents", action="ready")
+    yield sandbox
+    sandbox.reset()
+
+
+def test_where_nothing_is_wrong_no_cause_is_named(service: Sandbox) -> None:
+    assert diagnose(service)["cause"] == "unknown"
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_cause_is_named_and_users_feel_it(service: Sandbox, cause: str) -> None:
+    outcome = play(service, cause, seed=1, seconds=LONGER.get(cause, SECONDS))
+    assert outcome.named == cause, outcome.answer["notes"]
+    assert outcome.felt["failed"] or outcome.felt["p95_ms"] > 500, outcome.felt
