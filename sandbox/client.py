@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,18 @@ from .processes import MARK, end_leftovers
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# boto3 makes clients for one thread at a time.
+_making = threading.Lock()
+
+
+@functools.cache
+def _session() -> Any:
+    """Kept, since a session reads the models of each service anew."""
+    import boto3
+
+    return boto3.Session(aws_access_key_id="sandbox", aws_secret_access_key="sandbox")
+
+
 class SandboxError(Exception):
     """One line for a person."""
 
@@ -31,6 +45,7 @@ class Sandbox:
 
     def __init__(self, home: str | Path | None = None) -> None:
         self.home = Path(home or os.environ.get("SRE_SANDBOX_HOME") or REPOSITORY / ".sandbox").resolve()
+        self._clients: dict[tuple[str, str, str], Any] = {}
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -133,11 +148,15 @@ class Sandbox:
         return self._control("POST", verb, args)
 
     def boto(self, service: str, region: str = "us-east-1", **options: Any) -> Any:
-        """A boto3 client with the inventory's credentials."""
-        import boto3
-
-        session = boto3.Session(aws_access_key_id="sandbox", aws_secret_access_key="sandbox", region_name=region)
-        return session.client(service, endpoint_url=self.state["endpoint_url"], **options)
+        """A boto3 client with the inventory's credentials; one without options is made once."""
+        address = self.state["endpoint_url"]
+        with _making:
+            if options:
+                return _session().client(service, region, endpoint_url=address, **options)
+            key = (service, region, address)
+            if key not in self._clients:
+                self._clients[key] = _session().client(service, region, endpoint_url=address)
+            return self._clients[key]
 
     def _control(self, method: str, verb: str, args: dict | None = None, timeout: float = 120) -> Any:
         address = urlsplit(self.state["endpoint_url"])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -34,6 +35,10 @@ def running(first_day: Sandbox) -> Iterator[Sandbox]:
     first_day.boto("application-autoscaling", EAST).register_scalable_target(**TARGET, MinCapacity=2, MaxCapacity=10)
     update(first_day, EAST, desiredCount=2)
     wait_until(lambda: service(first_day, EAST)["runningCount"] == 2, "two tasks")
+    # One that still stops has its address.
+    wait_until(
+        lambda: {task["lastStatus"] for task in tasks(first_day, EAST, "STOPPED")} <= {"STOPPED"}, "the others are gone"
+    )
 
 
 def in_seconds(seconds: float) -> str:
@@ -101,14 +106,15 @@ def test_each_task_takes_an_address_and_a_full_subnet_fails_it(running: Sandbox)
 
 def test_a_scheduled_action_sets_the_bounds_at_its_time_and_the_count_into_them(running: Sandbox) -> None:
     scaling = running.boto("application-autoscaling", EAST)
+    due = int(time.time() + 1.5)
     scaling.put_scheduled_action(
         **TARGET,
         ScheduledActionName="more",
         Schedule=in_seconds(1.5),
         ScalableTargetAction={"MinCapacity": 3, "MaxCapacity": 5},
     )
-    assert service(running, EAST)["desiredCount"] == 2
     wait_until(lambda: service(running, EAST)["desiredCount"] == 3, "its time")
+    assert time.time() >= due
     target = scaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"][0]
     assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 5)
     scaling.delete_scheduled_action(**TARGET, ScheduledActionName="more")

@@ -232,7 +232,7 @@ def test_moto_is_never_entered_twice_at_once():
         time.sleep(0.05)
         inside.pop()
 
-    world = SimpleNamespace(lock=threading.RLock(), handlers={"probe": handler}, after_change=[])
+    world = SimpleNamespace(lock=threading.RLock(), gates=[], handlers={"probe": handler}, after_change=[])
     scope = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/probe/aws4_request, SignedHeaders=host, Signature=0"
     call = Call("POST", "/", {"authorization": scope, "x-amz-target": "Probe.Do"}, b"{}")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

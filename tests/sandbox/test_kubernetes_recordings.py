@@ -161,6 +161,13 @@ class Story:
         )
 
 
+def decided(exchange: dict, body: dict) -> dict:
+    """Without what is a matter of time: whether a controller has seen the change before, when the next is answered."""
+    if exchange["request"]["method"] == "GET" or "status" not in body or isinstance(body["status"], str):
+        return body
+    return {**body, "status": {key: value for key, value in body["status"].items() if key != "observedGeneration"}}
+
+
 def compare(exchange: dict, status: int, answer: Any) -> None:
     recorded, note = exchange["response"], exchange["note"]
     assert status == exchange["status"], (note, answer)
@@ -171,7 +178,7 @@ def compare(exchange: dict, status: int, answer: Any) -> None:
     elif note == "right after create":
         assert object_shape({**answer, "status": {}})["spec"] == object_shape(recorded)["spec"], note
     else:
-        assert object_shape(answer) == object_shape(recorded), note
+        assert object_shape(decided(exchange, answer)) == object_shape(decided(exchange, recorded)), note
         if "metadata" in recorded:
             assert managers(answer) == managers(recorded), note
 

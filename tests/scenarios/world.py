@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
@@ -35,13 +35,9 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 20.0) -> Any
 class World:
     sandbox: Sandbox
     runbook: Runbook
-    _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def aws(self, service: str, region: str = EAST) -> Any:
-        """A boto3 client; kept, since making one takes longer than most calls."""
-        if (service, region) not in self._clients:
-            self._clients[service, region] = self.sandbox.boto(service, region)
-        return self._clients[service, region]
+        return self.sandbox.boto(service, region)
 
     def begin(self) -> None:
         """The first day, when the first rollout of everything is over."""
