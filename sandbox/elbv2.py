@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import elbv2_api
+from .addresses import free_port
 from .cloudwatch import publish
 from .faults import Fault
 from .listeners import Listener, rule_of
@@ -233,26 +234,13 @@ def http_port() -> int:
 
 def served_at(port: int) -> int:
     """One port that is free on the addresses of both regions' first balancers; the same for the process's life."""
-    while port not in _ports:
-        candidate = _world.free_port("127.0.1.10")
-        try:
-            _probe_free("127.0.2.10", candidate)
-            _ports[port] = candidate
-        except OSError:
-            continue
+    if port not in _ports:
+        _ports[port] = free_port("127.0.1.10", "127.0.2.10")
     if _world.state.setdefault("ports", {}).get(str(port)) != _ports[port]:
         _world.state["ports"][str(port)] = _ports[port]
         if _world.ready.is_set():
             _world.save_state()
     return _ports[port]
-
-
-def _probe_free(host: str, port: int) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
 
 
 def seed(world: World) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from . import addresses
 from .faults import Fault, Rules
 from .processes import Process, Spawner
 
@@ -150,10 +150,7 @@ class World:
 
     @staticmethod
     def free_port(host: str = "127.0.0.1") -> int:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, 0))
-            return probe.getsockname()[1]
+        return addresses.free_port(host)
 
     def spawn(
         self,
