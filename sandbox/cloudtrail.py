@@ -53,7 +53,7 @@ def _record(world: World, call: Call) -> None:
         return
     service = _SOURCES.get(call.service, call.service)
     user = _users.get(call.access_key, "sandbox")
-    note(world, user, service, call.action, call.region, _parameters(call), time.time(), call.access_key)
+    note(world, user, service, call.action, call.region, _parameters(call), call.came, call.access_key)
 
 
 def client_of(world: World, user: str, service: str, region: str) -> Any:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -66,6 +67,7 @@ class Call:
     headers: dict[str, str]  # names in lower case
     body: bytes
     forced_region: str | None = None  # of a regional listener, for a service whose signature names no region
+    came: float = field(default_factory=time.time)  # seconds of the epoch
 
     @cached_property
     def _scope(self) -> tuple[str, str, str]:

@@ -159,7 +159,10 @@ class Signals:
             return logged, SKEW
         if felt is not None:
             return felt, PERIOD
-        return min((at for at, _why, _ours in self.stops), default=None), SKEW
+        if self.stops:
+            return min(at for at, _why, _ours in self.stops), SKEW
+        # Nobody suffers yet.
+        return min((each["since"] for each in self.metric("service_cpu", "instance_cpu")), default=None), PERIOD
 
     @property
     def trouble(self):

@@ -104,6 +104,7 @@ def test_handover_loses_nothing_and_is_measured(fresh_sandbox):
     with pytest.raises(SandboxError, match="running already"):
         sandbox.control("load", action="start")
     wait_for_writes(sandbox, old)
+    wait_until(lambda: load.read(sandbox.home / "load" / "reads.jsonl"), "a read through the old side")
     update(sandbox, EAST, desiredCount=0)
     wait_until(
         lambda: [task["lastStatus"] for task in tasks(sandbox, EAST, "STOPPED")] == ["STOPPED"] * 2,

@@ -186,7 +186,8 @@ def test_without_the_rule_of_the_group_nothing_comes_through(fresh_sandbox):
     ec2 = fresh_sandbox.boto("ec2")
     rules = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
     ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules)
-    with pytest.raises(psycopg2.OperationalError, match="timeout expired"):
+    # libpq's words, or those of a verb that another test has loaded into this process.
+    with pytest.raises(psycopg2.OperationalError, match=r"timeout expired|no answer in time"):
         connect(fresh_sandbox, *PRIMARY)
     write_row(established, 1)
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rules)

@@ -14,6 +14,8 @@ from sandbox.incidents.causes import CAUSES
 
 # What users suffer, in seconds, once it shows: less than in the benchmark.
 SECONDS = 2.0
+# They are served in some 40 ms where nothing is wrong.
+SLOW_MS = 120
 # Of these it takes longer until there is anything to see.
 LONGER = {"network_rule": 7.0, "slow_query": 5.0, "pool_exhausted": 4.0, "traffic_spike": 5.0, "bad_host": 9.0}
 
@@ -35,4 +37,4 @@ def test_where_nothing_is_wrong_no_cause_is_named(service: Sandbox) -> None:
 def test_the_cause_is_named_and_users_feel_it(service: Sandbox, cause: str) -> None:
     outcome = play(service, cause, seed=1, seconds=LONGER.get(cause, SECONDS))
     assert outcome.named == cause, outcome.answer["notes"]
-    assert outcome.felt["failed"] or outcome.felt["p95_ms"] > 500, outcome.felt
+    assert outcome.felt["failed"] or outcome.felt["p95_ms"] > SLOW_MS, outcome.felt
