@@ -161,8 +161,10 @@ class Signals:
             return felt, PERIOD
         if self.stops:
             return min(at for at, _why, _ours in self.stops), SKEW
-        # Nobody suffers yet.
-        return min((each["since"] for each in self.metric("service_cpu", "instance_cpu")), default=None), PERIOD
+        # More is asked for than usual and the processors are busy with it: nobody suffers yet.
+        rush = any(each["usual"][1] is not None and each["now"] > each["usual"][1] for each in self.metric("requests"))
+        strained = self.metric("service_cpu", "instance_cpu") if rush else ()
+        return min((each["since"] for each in strained), default=None), PERIOD
 
     @property
     def trouble(self):

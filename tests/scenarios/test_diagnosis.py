@@ -14,6 +14,7 @@ from sandbox.incidents.causes import CAUSES
 
 # What users suffer, in seconds, once it shows: less than in the benchmark.
 SECONDS = 2.0
+DAYS = (1, 2, 3)
 # They are served in some 40 ms where nothing is wrong.
 SLOW_MS = 120
 # Of these it takes longer until there is anything to see.
@@ -35,6 +36,10 @@ def test_where_nothing_is_wrong_no_cause_is_named(service: Sandbox) -> None:
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_the_cause_is_named_and_users_feel_it(service: Sandbox, cause: str) -> None:
-    outcome = play(service, cause, seed=1, seconds=LONGER.get(cause, SECONDS))
+    """On a day that shows too little it may say that it cannot tell, and another day comes; it may never name another cause."""
+    for day in DAYS:
+        outcome = play(service, cause, seed=day, seconds=LONGER.get(cause, SECONDS))
+        if not outcome.cannot_tell:
+            break
     assert outcome.named == cause, outcome.answer["notes"]
     assert outcome.felt["failed"] or outcome.felt["p95_ms"] > SLOW_MS, outcome.felt
