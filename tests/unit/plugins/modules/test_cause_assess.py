@@ -225,6 +225,12 @@ def test_nothing_abnormal_is_no_cause():
     assert (verdict.cause, verdict.onset) == ("unknown", None)
 
 
+def test_a_spike_is_told_before_users_suffer_and_busy_processors_alone_are_no_trouble():
+    busy = measured("service_cpu", [30, 98], 30, ONSET)
+    assert judged(signals(metrics=(MANY, busy))).cause == "traffic_spike"
+    assert judged(signals(metrics=(USUAL_TRAFFIC, busy))).cause == "unknown"
+
+
 def test_the_deployment_that_ended_the_errors_is_not_blamed_for_them():
     """A rollback within the minute in which they began: the log knows the second."""
     seen = INCIDENTS["bad_deployment"]
