@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from . import error_kinds, outage
 from .cloudwatch import PERIOD
@@ -41,6 +42,8 @@ SKEW = 3
 NONE, OVER, ON = "none", "over", "on"
 # Errors have ended when so many more should have come by now, and for so many seconds none did: a line is late by some.
 SHOULD_HAVE_COME, QUIET = 5, 5
+# What users feel.
+FELT = ("error_percent", "p50", "p95", "p99")
 # A kind of error with less than this of all the new errors began none of them.
 FEWEST = 0.05
 
@@ -117,24 +120,28 @@ class Signals:
     related: tuple = ()
     unseen: dict = field(default_factory=dict)
 
-    @property
+    # Every clue asks for these: they are worked out once.
+    @cached_property
     def errors(self):
         """[Said] of the logs: the errors that came up, each with its share of them; all errors where none did."""
         return self._logged(lambda each: not each.is_mere_warning)
 
-    @property
+    @cached_property
     def lines(self):
         """The same with warnings that name no cause, such as that of a request that was slow."""
         return self._logged(lambda each: True)
 
+    @cached_property
+    def _surging(self):
+        return [each for each in self.patterns if each["surge"] is not None]
+
     def _logged(self, is_meant):
-        surging = [each for each in self.patterns if each["surge"] is not None]
         # Errors that go on as they always did are no news, unless nothing else is there to be read.
-        said = [each for each in map(_said, surging or self.patterns) if is_meant(each)]
-        total, faith = sum(each.count for each in said), 1.0 if surging else 0.5
+        said = [each for each in map(_said, self._surging or self.patterns) if is_meant(each)]
+        total, faith = sum(each.count for each in said), 1.0 if self._surging else 0.5
         return [replace(each, share=faith * each.count / total) for each in said if each.count >= FEWEST * total]
 
-    @property
+    @cached_property
     def said(self):
         """[Said] of all places."""
         why = [Said(why, since=at, where=TASKS) for at, why, _ours in self.stops]
@@ -149,12 +156,11 @@ class Signals:
         """When the trouble began, as near as anything tells (epoch seconds); None where none is to be seen."""
         return self._onset[0]
 
-    @property
+    @cached_property
     def _onset(self):
         """(moment, seconds by which it may be early): a log says when to the second, a metric in whole minutes."""
-        felt = min((each["since"] for each in self.metric("error_percent", "p50", "p95", "p99")), default=None)
-        surging = any(each["surge"] for each in self.patterns)
-        logged = min((each.since for each in self.errors or self.lines), default=None) if surging else None
+        felt = min((each["since"] for each in self.metric(*FELT)), default=None)
+        logged = min((each.since for each in self.errors or self.lines), default=None) if self._surging else None
         if logged is not None and (felt is None or logged < felt + PERIOD):
             return logged, SKEW
         if felt is not None:
@@ -182,12 +188,11 @@ class Signals:
     @property
     def ended(self):
         """When the errors ended (epoch seconds); None while they come, or where there were none."""
-        surging = [each for each in self.patterns if each["surge"] is not None]
-        last = max((each["last"] for each in surging), default=None)
-        if last is None or not all(_has_ended(each, self.now) for each in surging):
+        last = max((each["last"] for each in self._surging), default=None)
+        if last is None or not all(_has_ended(each, self.now) for each in self._surging):
             return None
         # CloudWatch goes on counting a minute after that of the last error.
-        felt = [max(at for at, _value in each["series"]) for each in self.metric("error_percent", "p50", "p95", "p99")]
+        felt = [max(at for at, _value in each["series"]) for each in self.metric(*FELT)]
         return None if any(at > last for at in felt) else last
 
     def before(self, moment):
