@@ -33,16 +33,21 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(params=[PHONE, DESK], ids=["phone", "desk"])
-def opened(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    path = tmp_path / "investigation.html"
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("pages") / "investigation.html"
     path.write_text(investigation(FOUND, TEN))
+    return path.as_uri()
+
+
+@pytest.fixture(params=[PHONE, DESK], ids=["phone", "desk"])
+def opened(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
     page = browser.new_page(viewport=request.param)
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("request", lambda sent: sent.url.startswith("file:") or page.complaints.append(sent.url))
-    page.goto(path.as_uri())
+    page.goto(address)
     yield page
     page.close()
 
@@ -80,12 +85,9 @@ def test_charts_can_be_read(opened: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_of_a_chart_has_contrast_on_white_and_on_black(browser: Browser, tmp_path: Path, scheme: str) -> None:
-    path = tmp_path / "investigation.html"
-    path.write_text(investigation(FOUND, TEN))
+def test_text_of_a_chart_has_contrast_on_white_and_on_black(browser: Browser, address: str, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
-    page.goto(path.as_uri())
-    page.emulate_media(color_scheme=scheme)
+    page.goto(address)
     ink = page.evaluate("getComputedStyle(document.querySelector('figure text')).fill")
     ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 18, 18)"
     page.close()
