@@ -8,10 +8,15 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+from functools import cache
 
 # Below those of connections going out (net.ipv4.ip_local_port_range), one of which might have taken a port between its choice
-# and its use; by chance, since another sandbox may choose at the same moment.
+# and its use.
 PORTS = range(15_000, 32_000)
+
+# A sandbox has so many for itself. Nobody listens on some of them for a second, during a reset or while a server is down, and
+# another sandbox that took one then would keep the first from coming back.
+SHARE = 500
 
 
 class Addresses:
@@ -31,12 +36,41 @@ class Addresses:
                 return address
 
 
-def free_port(*hosts: str) -> int:
-    """One on which nobody listens on any of `hosts`, for TCP or UDP. Raises OSError where there is none."""
-    for port in random.SystemRandom().sample(PORTS, 1000):
+def free_port(*hosts: str, keep: bool = False) -> int:
+    """One of this process's share on which nobody listens on any of `hosts`, for TCP or UDP. With `keep` it is never given again.
+
+    Raises OSError where there is none.
+    """
+    share = _share()
+    for port in random.sample(share, len(share)):
         if all(_is_free(host, port, kind) for host in hosts for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+            if keep:
+                share.remove(port)
             return port
     raise OSError(f"no port is free on {', '.join(hosts)}")
+
+
+@cache
+def _share() -> list[int]:
+    """The ports that are this process's as long as it lives.
+
+    An abstract socket (unix(7)) marks them: it leaves no file, ends with the process, and is seen as far as ports are, in the
+    network namespace. Raises OSError where all are marked.
+    """
+    shares = [PORTS[first : first + SHARE] for first in range(0, len(PORTS), SHARE)]
+    for ports in random.sample(shares, len(shares)):
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0sre.runbooks sandbox {ports.start}")
+        except OSError:
+            mark.close()
+            continue
+        _marks.append(mark)
+        return list(ports)
+    raise OSError(f"{len(shares)} sandboxes run here and have all ports: end one of them (python -m sandbox down)")
+
+
+_marks: list[socket.socket] = []
 
 
 def _is_free(address: str, port: int, kind: int = socket.SOCK_STREAM) -> bool:

@@ -235,7 +235,7 @@ def http_port() -> int:
 def served_at(port: int) -> int:
     """One port that is free on the addresses of both regions' first balancers; the same for the process's life."""
     if port not in _ports:
-        _ports[port] = free_port("127.0.1.10", "127.0.2.10")
+        _ports[port] = free_port("127.0.1.10", "127.0.2.10", keep=True)
     if _world.state.setdefault("ports", {}).get(str(port)) != _ports[port]:
         _world.state["ports"][str(port)] = _ports[port]
         if _world.ready.is_set():

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import elbv2
+from .addresses import free_port
 from .nameserver import NameServer
 from .routing import Answer, Zone, canonical, is_true
 
@@ -433,7 +434,7 @@ def create(world: World, records: list[dict]) -> None:
 
 def dns_port() -> int:
     global _port
-    _port = _port or _world.free_port(HOST)
+    _port = _port or free_port(HOST, keep=True)
     return _port
 
 
