@@ -5,6 +5,28 @@
 
 from __future__ import annotations
 
+# How to reach a cluster, as suboptions; `kubernetes_options` is the same in code.
+CLUSTER = r"""
+      kubeconfig:
+        description:
+          - Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
+          - This and the next four can also be set by the environment variables of the modules of kubernetes.core.
+        type: raw
+      context:
+        description: Name of a context of the kubeconfig. Default is its current one.
+        type: str
+      host:
+        description: URL of the API.
+        type: str
+      api_key:
+        description: A token.
+        type: str
+      ca_cert:
+        description: Path of the certificate of the authority that signed the API's.
+        type: path
+        aliases: [ssl_ca_cert]
+"""
+
 
 class ModuleDocFragment:
     """The workload of a service; `kubernetes_reader.WORKLOAD_ARGUMENT` is the same in code."""
@@ -28,22 +50,5 @@ options:
         type: str
         choices: [Deployment, StatefulSet, DaemonSet, DeploymentConfig]
         default: Deployment
-      kubeconfig:
-        description:
-          - Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
-          - This and the next four can also be set by the environment variables of the modules of kubernetes.core.
-        type: raw
-      context:
-        description: Name of a context of the kubeconfig. Default is its current one.
-        type: str
-      host:
-        description: URL of the API.
-        type: str
-      api_key:
-        description: A token.
-        type: str
-      ca_cert:
-        description: Path of the certificate of the authority that signed the API's.
-        type: path
-        aliases: [ssl_ca_cert]
 """
+    DOCUMENTATION += CLUSTER

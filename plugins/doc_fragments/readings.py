@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .kubernetes_workload import CLUSTER
+
 
 class ModuleDocFragment:
     """Whose metrics, logs and changes are read; ARGUMENTS of `metrics`, `log_search` and `changes` are the same in code."""
@@ -87,24 +89,9 @@ options:
         description: What an error is in these, in place of O(terms), such as V(" 502 ") in the lines of an ingress controller.
         type: list
         elements: str
-      kubeconfig:
-        description:
-          - Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
-          - This and the next four can also be set by the environment variables of the modules of kubernetes.core.
-        type: raw
-      context:
-        description: Name of a context of the kubeconfig. Default is its current one.
-        type: str
-      host:
-        description: URL of the API.
-        type: str
-      api_key:
-        description: A token.
-        type: str
-      ca_cert:
-        description: Path of the certificate of the authority that signed the API's.
-        type: path
-        aliases: [ssl_ca_cert]
+"""
+    LOGS += CLUSTER
+    LOGS += r"""
   terms:
     description: A line with any of these words is an error. Case counts.
     type: list
