@@ -38,6 +38,7 @@ PARTS = (
     "faults",
     "basics",
     "access",
+    "object_lock",
     "subnets",
     "interfaces",
     "cloudwatch",

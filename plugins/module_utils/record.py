@@ -40,9 +40,10 @@ def masked(value):
     return value
 
 
-def now():
-    """UTC, to the millisecond, as it stands in every record."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(at=None):
+    """UTC, to the millisecond, as it stands in every record; of `at` in seconds of the epoch, by default of this moment."""
+    moment = datetime.datetime.now(datetime.UTC) if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def append(folder, **event):
