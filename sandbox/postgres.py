@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ from .processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
+    from .base_backups import Base
     from .world import World
 
 HOST = "127.0.0.1"
@@ -74,7 +77,6 @@ shared_buffers = 16MB
 dynamic_shared_memory_type = mmap
 # The operating system survives every failure simulated here: its cache keeps what was committed.
 fsync = off
-full_page_writes = off
 wal_level = replica
 max_wal_senders = 10
 wal_keep_size = 256MB
@@ -217,14 +219,15 @@ class Installation:
 class Server:
     """One PostgreSQL server. `source` is the server that it replicates from."""
 
-    def __init__(self, world: World, installation: Installation, name: str, region: str) -> None:
-        self.world, self.installation, self.name, self.region = world, installation, name, region
-        self.port = world.free_port(HOST)
-        self.data = installation.folder(f"data-{name}-{region}-{self.port}")
+    def __init__(self, world: World, installation: Installation, name: str, region: str, port: int) -> None:
+        self.world, self.installation, self.name, self.region, self.port = world, installation, name, region, port
+        self.data = installation.folder(f"data-{name}-{region}-{uuid.uuid4().hex[:8]}")
         self.process: Process | None = None
         self.fenced = self.unreachable = False
         self.parameters: dict[str, str] = {}  # what its DB parameter group says, for the next start
         self._source = ""  # connection string of the source
+        self.backups: list[Base] = []  # automated ones, oldest first
+        self.logged_until: datetime | None = None  # how far its log is known to be in safety
 
     @property
     def address(self) -> str:
@@ -292,14 +295,15 @@ class Server:
             self.process.kill()
             remove_shared_memory(self.data)
 
-    def restart(self) -> None:
-        """A fast shutdown and a start."""
+    def restart(self, port: int | None = None) -> None:
+        """A fast shutdown and a start, on another port if one is given."""
         if self.is_running:
             os.kill(self.process.pid, signal.SIGINT)
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self.port = port or self.port
         self.start()
 
     def remove(self) -> None:

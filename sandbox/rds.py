@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from . import cloudwatch, parameter_groups
+from . import addresses, base_backups, cloudwatch, parameter_groups
 from .faults import Fault
 from .instance_classes import OFFERED, memory_of
-from .postgres import ADMIN, DATABASE, Installation, Server
+from .postgres import ADMIN, DATABASE, HOST, Installation, Server
 from .usage import Meter
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ _EVENTS = {
 }
 
 servers: dict[tuple[str, str], Server] = {}  # (region, instance id) -> its PostgreSQL
+# (region, instance id) -> where an instance of that name is found: an endpoint belongs to the name, whoever has it.
+_ports: dict[tuple[str, str], int] = {}
 _world: World
 
 
@@ -76,16 +78,21 @@ def server_of(instance: DBInstance) -> Server | None:
     return servers.get((instance.region, instance.db_instance_identifier))
 
 
-def _refuse(code: str, message: str) -> Exception:
+def is_simulated(instance: DBInstance) -> bool:
+    """Whether no real database is behind it."""
+    return instance.engine != "postgres" or bool(instance.db_cluster_identifier)
+
+
+def refuse(code: str, message: str) -> Exception:
     from moto.rds.exceptions import RDSClientError
 
     return RDSClientError(code, message)
 
 
-def _require_available(instance: DBInstance) -> None:
+def require_available(instance: DBInstance) -> None:
     if instance.status != "available":
         name = instance.db_instance_identifier
-        raise _refuse(
+        raise refuse(
             "InvalidDBInstanceState", f"Database instance {name} is not in available state: it is {instance.status}."
         )
 
@@ -98,8 +105,8 @@ def promote_read_replica(backend: RDSBackend, request: dict) -> DBInstance:
     instance = backend.describe_db_instances(request["db_instance_identifier"])[0]
     server = server_of(instance)
     if not instance.is_replica or server is None:
-        raise _refuse("InvalidDBInstanceState", "DB Instance is not a read replica.")
-    _require_available(instance)
+        raise refuse("InvalidDBInstanceState", "DB Instance is not a read replica.")
+    require_available(instance)
     instance.status = "modifying"
     _world.background(_promote, instance, server, dict(request))
     return instance
@@ -117,6 +124,8 @@ def _promote(instance: DBInstance, server: Server, request: dict) -> None:
                 setattr(instance, name, request[name])
         instance.add_event("READ_REPLICA_PROMOTED")
         instance.status = "available"
+    if instance.backup_retention_period and not server.backups:
+        _save_backup(instance, server)
 
 
 def _source_of(instance: DBInstance) -> DBInstance | None:
@@ -143,11 +152,23 @@ def _unlink(instance: DBInstance) -> None:
 
 def create_db_instance(backend: RDSBackend, request: dict) -> DBInstance:
     instance = _moto["create_db_instance"](backend, request)
-    if instance.engine != "postgres" or instance.db_cluster_identifier:
+    if is_simulated(instance):
         return instance
-    instance.dbi_resource_id = f"db-{uuid.uuid4().hex[:26].upper()}"
-    _launch(instance, lambda server: server.seed())
+    instance.dbi_resource_id = new_resource_id()
+    server = launch(instance, lambda server: server.seed())
+    _first_backup(instance, server)
     return instance
+
+
+def _first_backup(instance: DBInstance, server: Server) -> None:
+    """What moto has made at once of each new instance is one of the state that it begins with."""
+    snapshots = instance.backend.database_snapshots
+    mine = [name for name, each in snapshots.items() if each.db_instance_identifier == instance.db_instance_identifier]
+    if instance.backup_retention_period:
+        snapshots[mine[-1]].base = base_backups.first(server)
+        server.backups = [snapshots[mine[-1]].base]
+    else:
+        del snapshots[mine[-1]]
 
 
 def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBInstance:
@@ -160,9 +181,9 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     source = backend.find_db_from_id(request["source_db_instance_identifier"])
     if (source_server := server_of(source)) is None:
         return _moto["create_db_instance_read_replica"](backend, request)
-    _require_available(source)
+    require_available(source)
     if not source.backup_retention_period:
-        raise _refuse(
+        raise refuse(
             "InvalidDBInstanceState",
             "Automated backups are not enabled for this database instance. To enable automated backups, use "
             "ModifyDBInstance to set the backup retention period to a non-zero value.",
@@ -171,7 +192,7 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     replica = copy.copy(source)
     replica.backend = backend
     replica.db_instance_identifier = name
-    replica.dbi_resource_id = f"db-{uuid.uuid4().hex[:26].upper()}"
+    replica.dbi_resource_id = new_resource_id()
     replica.created = replica.instance_create_time = utcnow()
     replica.availability_zone = request.get("availability_zone") or f"{backend.region_name}a"
     if source.region != replica.region:
@@ -181,7 +202,7 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
         parameter_groups.attach(replica, request["db_parameter_group_name"])
     if request.get("db_subnet_group_name"):
         replica.db_subnet_group_name = request["db_subnet_group_name"]
-    replica.vpc_security_group_ids = list(request.get("vpc_security_group_ids") or _default_groups(backend))
+    replica.vpc_security_group_ids = list(request.get("vpc_security_group_ids") or default_groups(backend))
     replica.tags = request.get("tags") or []
     replica.is_replica, replica.replicas, replica.replication_error = True, [], None
     replica.multi_az = bool(request.get("multi_az"))
@@ -196,38 +217,51 @@ def create_db_instance_read_replica(backend: RDSBackend, request: dict) -> DBIns
     source.add_replica(replica)
     backend.databases[name] = replica
     seeding = _world.seeding
-    _launch(replica, lambda server: server.seed(source_server) if seeding else server.base_backup(source_server))
+    launch(replica, lambda server: server.seed(source_server) if seeding else server.base_backup(source_server))
     return replica
 
 
-def _default_groups(backend: RDSBackend) -> list[str]:
+def new_resource_id() -> str:
+    return f"db-{uuid.uuid4().hex[:26].upper()}"
+
+
+def default_groups(backend: RDSBackend) -> list[str]:
     ec2 = _world.backend("ec2", backend.region_name)
     return [ec2.get_default_security_group(ec2.default_vpc.id).id]
 
 
-def _launch(instance: DBInstance, fill: Any) -> None:
-    """`creating` until the server runs; at once while the world is being seeded."""
+def port_of(region: str, name: str) -> int:
+    if (region, name) not in _ports:
+        _ports[region, name] = addresses.free_port(HOST, keep=True)
+    return _ports[region, name]
+
+
+def launch(instance: DBInstance, fill: Any, event: str = "DB_INSTANCE_CREATE") -> Server:
+    """`creating` until the server runs, which `fill` may have started; at once while the world is being seeded."""
     name, region = instance.db_instance_identifier, instance.region
-    server = servers[region, name] = Server(_world, _installation(), name, region)
+    server = servers[region, name] = Server(_world, _installation(), name, region, port_of(region, name))
 
     def create() -> None:
         try:
-            fill(server)
             server.fenced = not _is_open(instance, server)
             server.parameters = parameter_groups.settings_of(instance)
-            server.start()
+            fill(server)
+            if not server.is_running:
+                server.start()
             if instance.is_replica:
                 server.wait_streaming()
             if not _world.seeding:
                 _world.pause(_world.settings.create_seconds)
+            if instance.backup_retention_period and not server.backups and not _world.seeding:
+                back_up(instance, server)
         except (RuntimeError, OSError) as error:
             _world.log(f"{name}: {error}")
             instance.status = "failed"
             return
         with _world.lock:
             instance.status = "available"
-            if instance.is_replica:  # moto says so of the others
-                instance.add_event("DB_INSTANCE_CREATE")
+            if instance.is_replica or event != "DB_INSTANCE_CREATE":  # moto says so of the others
+                instance.add_event(event)
         _world.background(_watch, instance, server)
 
     instance.status = "creating"
@@ -235,6 +269,24 @@ def _launch(instance: DBInstance, fill: Any) -> None:
         create()
     else:
         _world.background(create)
+    return server
+
+
+def back_up(instance: DBInstance, server: Server) -> None:
+    """An automated backup, which shows as long as it takes."""
+    with _world.lock:
+        instance.status = "backing-up"
+    _world.pause(_world.settings.backup_seconds)
+    _save_backup(instance, server)
+
+
+def _save_backup(instance: DBInstance, server: Server) -> None:
+    base = base_backups.take(server)
+    with _world.lock:
+        instance.save_automated_backup()
+        newest = list(instance.backend.database_snapshots.values())[-1]
+        newest.base, newest.created = base, base.begun
+        server.backups.append(base)
 
 
 def modify_db_instance(backend: RDSBackend, identifier: str, request: dict) -> DBInstance:
@@ -248,12 +300,12 @@ def modify_db_instance(backend: RDSBackend, identifier: str, request: dict) -> D
         from moto.rds.exceptions import DBInstanceAlreadyExists
 
         raise DBInstanceAlreadyExists()
-    _require_available(instance)
+    require_available(instance)
     for group in changes.get("vpc_security_group_ids", []):
         if _world.backend("ec2", backend.region_name).get_security_group_from_id(group) is None:
-            raise _refuse("InvalidParameterValue", f"Invalid security group , groupId= {group}, groupName=.")
+            raise refuse("InvalidParameterValue", f"Invalid security group , groupId= {group}, groupName=.")
     if (wanted := changes.get("db_instance_class")) and wanted not in OFFERED:
-        raise _refuse("InvalidParameterValue", f"Invalid DB Instance class: {wanted}")
+        raise refuse("InvalidParameterValue", f"Invalid DB Instance class: {wanted}")
     # The group is associated at once, whatever is said of the rest; it is in force after a reboot.
     new_group = changes.pop("db_parameter_group_name", None)
     if new_group:
@@ -284,7 +336,7 @@ def modify_db_instance(backend: RDSBackend, identifier: str, request: dict) -> D
         instance.add_event("SECURITY_GROUPS_CHANGED")
     loud = any(changes[name] != "" for name in changes if name in _DEFERRED)
     if new_name or new_class or new_group or backups_begin or loud:
-        instance.status = "modifying"
+        instance.status = "renaming" if new_name else "modifying"
         _world.background(_finish_modify, instance, server, new_name, new_class, backups_begin)
     return instance
 
@@ -307,12 +359,9 @@ def _finish_modify(
     if new_name:
         with _world.lock:
             _rename(instance, server, new_name.lower())
+        _move(instance, server)
     if backups_begin:
-        with _world.lock:
-            instance.status = "backing-up"
-        _world.pause(_world.settings.backup_seconds)
-        with _world.lock:
-            instance.save_automated_backup()
+        back_up(instance, server)
     with _world.lock:
         instance.parameters_applying = False
         instance.status = "available"
@@ -356,12 +405,30 @@ def _rename(instance: DBInstance, server: Server, name: str) -> None:
         ]
 
 
+def _move(instance: DBInstance, server: Server) -> None:
+    """The endpoint goes with the name, which takes a restart; replicas find their source there.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_RenameInstance.html
+    """
+    region, name = instance.region, instance.db_instance_identifier
+    server.name = name
+    if server.is_running:
+        server.restart(port_of(region, name))
+    server.port = port_of(region, name)
+    for (where, replica), follower in list(servers.items()):
+        other = _world.backend("rds", where).databases.get(replica)
+        if other is not None and _source_of(other) is instance:
+            follower.follow(server)
+            if replica not in _frozen:
+                follower.receive(True)
+
+
 def reboot_db_instance(backend: RDSBackend, identifier: str) -> DBInstance:
     instance = backend.describe_db_instances(identifier)[0]
     if (server := server_of(instance)) is None:
         return instance
     if instance.status != "incompatible-parameters":
-        _require_available(instance)
+        require_available(instance)
     instance.status = "rebooting"
 
     def reboot() -> None:
@@ -379,12 +446,12 @@ def describe_events(backend: RDSBackend, **request: Any) -> list[Event]:
     """Those of the last hour, unless the request names another time; moto knows no time."""
     from moto.core.utils import utcnow
 
-    end = _naive(request.get("end_time")) or utcnow()
-    begin = _naive(request.get("start_time")) or end - timedelta(minutes=request.get("duration") or 60)
+    end = naive(request.get("end_time")) or utcnow()
+    begin = naive(request.get("start_time")) or end - timedelta(minutes=request.get("duration") or 60)
     return [each for each in _moto["describe_events"](backend, **request) if begin <= each.date <= end]
 
 
-def _naive(moment: datetime | None) -> datetime | None:
+def naive(moment: datetime | None) -> datetime | None:
     """As moto keeps its own: UTC, and without saying so."""
     return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
@@ -397,23 +464,23 @@ def delete_db_instance(backend: RDSBackend, db_instance_identifier: str, **reque
         return _moto["delete_db_instance"](backend, db_instance_identifier, **request)
     snapshot, skip = request.get("final_db_snapshot_identifier"), request.get("skip_final_snapshot")
     if instance.deletion_protection:
-        raise _refuse(
+        raise refuse(
             "InvalidParameterCombination",
             "Cannot delete protected DB Instance, please disable deletion protection and try again.",
         )
     if instance.status in ("creating", "deleting"):
-        _require_available(instance)
+        require_available(instance)
     if snapshot and skip:
-        raise _refuse(
+        raise refuse(
             "InvalidParameterCombination",
             "FinalDBSnapshotIdentifier cannot be specified when SkipFinalSnapshot is true.",
         )
     if snapshot and instance.is_replica:
-        raise _refuse(
+        raise refuse(
             "InvalidParameterCombination", "FinalDBSnapshotIdentifier cannot be specified when deleting a read replica."
         )
     if not snapshot and not skip and not instance.is_replica:
-        raise _refuse(
+        raise refuse(
             "InvalidParameterCombination",
             "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.",
         )
@@ -422,6 +489,8 @@ def delete_db_instance(backend: RDSBackend, db_instance_identifier: str, **reque
     instance.status = "deleting"
 
     def delete() -> None:
+        while snapshot and backend.database_snapshots[snapshot].status == "creating":
+            _world.pause(0.05)
         server.kill()
         _world.pause(_world.settings.create_seconds)
         with _world.lock:
@@ -463,9 +532,10 @@ def _watch(instance: DBInstance, server: Server) -> None:
     """Once a second look at the server: its state, its replication, and every metric_seconds its metrics."""
     elapsed, meter = _world.settings.metric_seconds, Meter()
     step = min(1.0, _world.settings.metric_seconds)
-    while servers.get((instance.region, instance.db_instance_identifier)) is server:
+    while _is_kept(instance, server):
         _note_state(instance, server)
         if server.is_running:
+            _note_log(instance, server)
             try:
                 lag, sessions = server.measure()
                 _note_replication(instance, lag)
@@ -476,6 +546,26 @@ def _watch(instance: DBInstance, server: Server) -> None:
                 pass  # it does not answer in time: no point of its metrics, as with the real thing
         _world.pause(step)
         elapsed += step
+
+
+def _is_kept(instance: DBInstance, server: Server) -> bool:
+    with _world.lock:  # a rename is done as a whole
+        return servers.get((instance.region, instance.db_instance_identifier)) is server
+
+
+def _note_log(instance: DBInstance, server: Server) -> None:
+    """How far a point in time may go: RDS uploads the log every five minutes.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PIT.html
+    """
+    moment = base_backups.now()
+    known = server.logged_until or datetime.min
+    if (
+        instance.backup_retention_period
+        and server.backups
+        and (moment - known).total_seconds() >= _world.settings.log_seconds
+    ):
+        server.logged_until = moment
 
 
 def _note_state(instance: DBInstance, server: Server) -> None:
@@ -661,6 +751,7 @@ def stop(world: World) -> None:
             process.kill()
     for server in list(servers.values()):
         server.remove()
+    base_backups.forget(_installation())
     for each in (servers, _slow, _killed, _frozen, _paused):
         each.clear()
 

@@ -48,6 +48,7 @@ PARTS = (
     "instance_classes",
     "parameter_groups",
     "rds",
+    "rds_restore",
     "distress",
     "schema",
     "aurora",
@@ -92,6 +93,7 @@ class Settings:
     insync_seconds: float = 0.3  # until a change batch of Route 53 has reached its name servers
     metric_seconds: float = 5.0  # between two points of a CloudWatch metric
     backup_seconds: float = 1.0  # an instance shows `backing-up` this long when backups are turned on
+    log_seconds: float = 5.0  # the log of a database reaches its backup this often; RDS: five minutes
     create_seconds: float = 1.0  # creating, rebooting, deleting, modifying show at least this long
     probe_seconds: float = 0.5  # between two health checks of a target
     deployment_minute: float = 1.0  # what deployments of CodeDeploy take for a minute

@@ -20,6 +20,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         promotion_seconds=0.5,
         create_seconds=0.2,
         backup_seconds=1,
+        log_seconds=0.3,
         metric_seconds=0.5,
         hold_seconds=3,
     )

@@ -27,6 +27,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         promotion_seconds=1,
         create_seconds=0.3,
         backup_seconds=0.3,
+        log_seconds=0.5,
         metric_seconds=1,
         dns_ttl=1,
         # No test waits so long for CodeDeploy: they say "go on".
