@@ -8,6 +8,8 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_ModifyR
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from typing import Any
 
 from .listeners import SESSION_COOKIE, is_on
@@ -24,6 +26,10 @@ WEIGHTS = range(1000)
 STICKY_SECONDS = range(1, 604801)
 PRIORITIES = range(1, 50001)
 PAGE = 400
+RULES_A_BALANCER = 100
+VALUES_A_RULE = 5
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_FixedResponseActionConfig.html
+LONGEST_BODY = 1024
 
 _moto: dict[str, Any] = {}
 
@@ -68,8 +74,34 @@ def _checked(backend: Any, balancer: Any, protocol: str, actions: list[dict], pr
                 )
             checked.append(_authenticate(action, present))
         else:
+            if action["Type"] == "fixed-response":
+                _check_answer(action["FixedResponseConfig"])
             checked.append(action)
     return checked
+
+
+def _check_answer(config: dict) -> None:
+    if not re.fullmatch(r"[245]\d\d", str(config.get("StatusCode", ""))):
+        raise _refuse("ValidationError", "The status code of a fixed response must be 2XX, 4XX or 5XX")
+    if len(config.get("MessageBody") or "") > LONGEST_BODY:
+        raise _refuse("ValidationError", f"The message body must have at most {LONGEST_BODY} characters")
+
+
+def _check_conditions(conditions: list[dict]) -> None:
+    values = [value for each in conditions for value in _values(each)]
+    if len(values) > VALUES_A_RULE:
+        raise _refuse("ValidationError", f"A rule can only have '{VALUES_A_RULE}' condition values")
+    for each in conditions:
+        for value in _values(each) if each["Field"] == "source-ip" else ():
+            try:
+                ip_network(value)
+            except ValueError:
+                raise _refuse("ValidationError", f"The condition value '{value}' must be a CIDR block") from None
+
+
+def _values(condition: dict) -> list:
+    config = next((condition[name] for name in condition if name.endswith("Config")), condition)
+    return config.get("Values") or []
 
 
 def _forward(backend: Any, balancer: Any, action: dict) -> dict:
@@ -189,7 +221,11 @@ def create_rule(
         raise _refuse("ValidationError", f"Priority '{priority}' must be between 1 and 50000")
     if not conditions:
         raise _refuse("ValidationError", "A condition must be specified")
+    _check_conditions(conditions)
     balancer = backend.load_balancers[listener.load_balancer_arn]
+    rules = [rule for each in balancer.listeners.values() for rule in each.rules.values() if not rule.is_default]
+    if len(rules) >= RULES_A_BALANCER:
+        raise _refuse("TooManyRules", "The maximum number of rules for this load balancer has been reached")
     actions = _checked(backend, balancer, listener.protocol, actions, None)
     return _described(_moto["create_rule"](backend, listener_arn, conditions, int(priority), actions, **given))
 
@@ -198,6 +234,7 @@ def modify_rule(backend: Any, rule_arn: str, conditions: list[dict], actions: li
     rule = backend.describe_rules(None, [rule_arn])[0]
     if rule.is_default:
         raise _refuse("OperationNotPermitted", f"Default rule '{rule_arn}' cannot be modified")
+    _check_conditions(conditions or [])
     if actions:
         listener = backend.describe_listeners(None, [rule.listener_arn])[0]
         balancer = backend.load_balancers[listener.load_balancer_arn]

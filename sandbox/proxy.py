@@ -23,6 +23,7 @@ REASONS = {
     301: "Moved Permanently",
     302: "Found",
     401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     502: "Bad Gateway",
     503: "Service Temporarily Unavailable",
@@ -123,6 +124,7 @@ class Balancer:
     dns_name: str
     address: str
     idle_timeout: float = 60.0
+    server: str = "awselb/2.0"  # as it calls itself
     listeners: dict[int, Listener] = field(default_factory=dict)  # by the port of their configuration
     counts: Counter = field(default_factory=Counter)
 
@@ -290,7 +292,7 @@ class Proxy:
             return self._refuse(balancer, 503)
         decided = listener.decide(_asked(request, listener, client))
         if isinstance(decided, Page):
-            return _own(decided)
+            return _own(balancer, decided)
         group, extra = decided
         routable = group.routable() if group else []
         if not routable:
@@ -323,11 +325,11 @@ class Proxy:
         page = (
             f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</html>"
         )
-        return status, [(b"Server", b"awselb/2.0"), (b"Content-Type", b"text/html")], page.encode()
+        return status, [(b"Server", balancer.server.encode()), (b"Content-Type", b"text/html")], page.encode()
 
 
-def _own(page: Page) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    return page.status, _bytes((("Server", "awselb/2.0"), *page.headers)), page.body.encode()
+def _own(balancer: Balancer, page: Page) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    return page.status, _bytes((("Server", balancer.server), *page.headers)), page.body.encode()
 
 
 def _bytes(headers: tuple[tuple[str, str], ...]) -> list[tuple[bytes, bytes]]:

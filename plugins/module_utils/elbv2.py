@@ -13,6 +13,9 @@ from .aws import code_of, together
 from .cloudwatch import PERIOD as METRIC_PERIOD
 from .errors import Refusal
 
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTags.html
+TAGS_A_CALL = 20
+
 
 def short(arn):
     """`regami-tg` of arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/regami-tg/ID."""
@@ -54,32 +57,60 @@ def rules(aws, load_balancer, region):
     Raises:
         Refusal: there is no such load balancer.
     """
-    try:
-        listeners = _all(aws, "describe_listeners", "Listeners", region, LoadBalancerArn=load_balancer)
-    except Exception as error:
-        if code_of(error) in ("LoadBalancerNotFound", "ValidationError"):
-            raise Refusal(f"there is no load balancer {load_balancer} in {region}: check its arn and region") from error
-        raise
-    listeners.sort(key=lambda listener: listener["Port"])
-    found = together(
-        **{
-            each["ListenerArn"]: lambda arn=each["ListenerArn"]: _all(
-                aws, "describe_rules", "Rules", region, ListenerArn=arn
-            )
-            for each in listeners
-        }
-    )
     return [
         {
             "arn": listener["ListenerArn"] if rule["IsDefault"] else rule["RuleArn"],
             "name": f"port {listener['Port']} {'default' if rule['IsDefault'] else 'rule ' + rule['Priority']}",
             "actions": rule["Actions"],
         }
-        for listener in listeners
-        for rule in sorted(
-            found[listener["ListenerArn"]], key=lambda rule: (rule["IsDefault"], _number(rule["Priority"]))
-        )
+        for listener in listeners(aws, load_balancer, region)
+        for rule in listener["Rules"]
     ]
+
+
+def listeners(aws, load_balancer, region):
+    """DescribeListeners entries by port, each with its DescribeRules entries as Rules, in the order of their evaluation.
+
+    Raises:
+        Refusal: there is no such load balancer.
+    """
+    try:
+        found = _all(aws, "describe_listeners", "Listeners", region, LoadBalancerArn=load_balancer)
+    except Exception as error:
+        if code_of(error) in ("LoadBalancerNotFound", "ValidationError"):
+            raise Refusal(f"there is no load balancer {load_balancer} in {region}: check its arn and region") from error
+        raise
+    found.sort(key=lambda listener: listener["Port"])
+    known = together(
+        **{
+            each["ListenerArn"]: lambda arn=each["ListenerArn"]: _all(
+                aws, "describe_rules", "Rules", region, ListenerArn=arn
+            )
+            for each in found
+        }
+    )
+
+    def order(rule):
+        return rule["IsDefault"], _number(rule["Priority"])
+
+    return [dict(each, Rules=sorted(known[each["ListenerArn"]], key=order)) for each in found]
+
+
+def tags(aws, arns, region):
+    """{ARN: {key: value}} of load balancers, listeners, rules and target groups."""
+    found = {}
+    for first in range(0, len(arns), TAGS_A_CALL):
+        answer = aws.read("elbv2", "describe_tags", region=region, ResourceArns=arns[first : first + TAGS_A_CALL])
+        for each in answer["TagDescriptions"]:
+            found[each["ResourceArn"]] = {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+    return found
+
+
+def most_rules(aws, region):
+    """How many rules a load balancer may have, default rules left out; None where AWS does not say."""
+    answer = aws.read("elbv2", "describe_account_limits", region=region)
+    found = {each["Name"]: each["Max"] for each in answer["Limits"]}.get("rules-per-application-load-balancer")
+    return None if found is None else int(found)
 
 
 def set_actions(aws, arn, actions, region):

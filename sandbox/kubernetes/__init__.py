@@ -47,7 +47,8 @@ def start(world: World) -> None:
 
 
 def wake(world: World, name: str) -> None:
-    if name == world.state["kubernetes"]["public_name"]:
+    known = world.state["kubernetes"]
+    if name in (known["public_name"], known["ingress_name"]):
         _cluster.wake()
 
 

@@ -41,6 +41,7 @@ class Api:
         self.store, self.address = store, address
         self.handlers: dict[tuple[Resource, str], Handler] = {}
         self.computed: dict[Resource, Handler] = {}  # of which no object is stored
+        self.admissions: dict[Resource, Callable[[dict], None]] = {}  # webhooks; one raises ApiError where it refuses
 
     def handle(self, request: Request) -> tuple[int, Any]:
         """HTTP status and the document (a str is plain text, an iterator a watch). Raises ApiError."""
@@ -208,6 +209,7 @@ class Api:
             if (status := defaults.initial_status(resource)) is not None:
                 item["status"] = status
         _complete(resource, item, None)
+        self._admit(resource, item)
         prepared = fields.updated(resource, None, item, manager)
         if dry:
             return {**prepared, "metadata": {**prepared["metadata"], "creationTimestamp": now()}}
@@ -273,8 +275,13 @@ class Api:
             if "status" in before:
                 item["status"] = before["status"]
         _complete(resource, item, before)
+        self._admit(resource, item)
         item = fields.updated(resource, before, item, request.manager, subresource)
         return item if request.is_dry_run else self.store.replace(resource, item)
+
+    def _admit(self, resource: Resource, item: dict) -> None:
+        if webhook := self.admissions.get(resource):
+            webhook(item)
 
     # ---- deleting --------------------------------------------------------------------------------------------------
 

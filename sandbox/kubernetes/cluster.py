@@ -21,6 +21,7 @@ from .controllers.deploymentconfigs import DeploymentConfigs
 from .controllers.deployments import Deployments
 from .controllers.endpoints import Endpoints
 from .controllers.garbage import Garbage
+from .controllers.ingresses import Ingresses
 from .controllers.replicasets import ReplicaSets
 from .controllers.scheduler import Scheduler
 from .controllers.statefulsets import StatefulSets
@@ -30,7 +31,7 @@ from .kubelet import Kubelet
 from .logs import Logs
 from .metrics_server import MetricsServer
 from .openshift import Subresources
-from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, POD_METRICS, PODS, SELF_ACCESS_REVIEWS, SELF_REVIEWS
+from .resources import DEPLOYMENT_CONFIGS, DEPLOYMENTS, INGRESSES, POD_METRICS, PODS, SELF_ACCESS_REVIEWS, SELF_REVIEWS
 from .store import Store
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Cluster:
         self.api = Api(self.store, self.address)
         self.kubelet = Kubelet(self.world, self.store, self.region)
         self.balancers = Balancers(self.world, self.store, self.region)
+        self.ingresses = Ingresses(self.world, self.store, self.region)
+        self.api.admissions[INGRESSES] = self.ingresses.admit
         self.api.handlers[PODS, "log"] = Logs(self.store, self.kubelet).read
         self.api.handlers[PODS, "eviction"] = Evictions(self.store, self.api).evict
         self.api.handlers[SELF_ACCESS_REVIEWS, ""] = self.api.handlers[SELF_REVIEWS, ""] = reviews.answer
@@ -103,6 +106,7 @@ class Cluster:
     def end(self) -> None:
         self._may_wake = False
         self.store.close()
+        self.ingresses.close()
         self.kubelet.kill_all()
 
     def _is_settled(self) -> bool:
@@ -124,6 +128,7 @@ class Cluster:
     def sync(self) -> None:
         self.control()
         self._guard(self.balancers.sync)
+        self._guard(self.ingresses.sync)
         self.kubelet.take_up()
 
     def control(self) -> None:

@@ -91,6 +91,9 @@ AUTOSCALERS = Resource(
 DISRUPTION_BUDGETS = Resource(
     "policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", ("pdb",), status=True, generation=True
 )
+INGRESS_CLASSES = Resource(
+    "networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False, generation=True
+)
 INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", ("ing",), status=True, generation=True)
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", ("netpol",), generation=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
@@ -139,6 +142,7 @@ ALL = (
     REPLICA_SETS,
     STATEFUL_SETS,
     AUTOSCALERS,
+    INGRESS_CLASSES,
     INGRESSES,
     NETWORK_POLICIES,
     DISRUPTION_BUDGETS,

@@ -11,11 +11,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .. import builds, ecr, elbv2, route53
+from .controllers import ingresses
 from .controllers.balancers import HEALTH_PATH
 from .resources import (
     AUTOSCALERS,
     DAEMON_SETS,
     DEPLOYMENTS,
+    INGRESSES,
     NAMESPACES,
     NODES,
     SECRETS,
@@ -33,6 +35,8 @@ REGION = "us-east-1"
 CONTEXT = "sandbox"
 NAMESPACE = "shop"
 NAME, SESSIONS, AGENT = "api", "sessions", "agent"  # a Deployment, a StatefulSet, a DaemonSet
+INGRESS, INGRESS_HOST = "front", f"front.{route53.ZONE}"
+INGRESS_TTL = 60
 REPLICAS = 2
 MANAGER = "kubectl-create"
 NODE_NAMES = ("ip-10-0-1-10.ec2.internal", "ip-10-0-2-20.ec2.internal")
@@ -65,11 +69,14 @@ def fill(world: World, cluster: Cluster) -> None:
     def create(resource: Resource, document: dict, namespace: str = NAMESPACE) -> dict:
         return cluster.api.create(resource, namespace if resource.namespaced else "", document, MANAGER)
 
-    for name in ("default", "kube-system", NAMESPACE):
+    for name in ("default", "kube-system", ingresses.NAMESPACE, NAMESPACE):
         create(NAMESPACES, {"metadata": {"name": name}})
+    for resource, namespace, document in ingresses.seeds():
+        create(resource, document, namespace)
     create(SECRETS, _secret(world))
     service = create(SERVICES, _service())
     create(SERVICES, _headless(SESSIONS))
+    create(INGRESSES, _ingress())
     made = {
         DEPLOYMENTS: create(DEPLOYMENTS, _deployment("v1")),
         STATEFUL_SETS: create(STATEFUL_SETS, _stateful_set("v1")),
@@ -87,7 +94,9 @@ def fill(world: World, cluster: Cluster) -> None:
     balancer = cluster.balancers.provide(service)
     facts = {"alb_dns_name": balancer.dns_name, "alb_zone_id": balancer.zone_id}
     public = f"{NAMESPACE}.{route53.ZONE}"
-    route53.create(world, [{"Name": public, "Type": "A", **route53.alias_of(facts)}])
+    through_ingress = {"Name": INGRESS_HOST, "Type": "A", "TTL": INGRESS_TTL}
+    through_ingress["ResourceRecords"] = [{"Value": cluster.ingresses.address}]
+    route53.create(world, [{"Name": public, "Type": "A", **route53.alias_of(facts)}, through_ingress])
     world.state["kubernetes"] = {
         "region": cluster.region,
         "kubeconfig": path(world),
@@ -106,6 +115,10 @@ def fill(world: World, cluster: Cluster) -> None:
         "alb_dns_name": balancer.dns_name,
         "public_name": public,
         "public_url": f"http://{public}:{elbv2.http_port()}",
+        "ingress": INGRESS,
+        "ingress_name": INGRESS_HOST,
+        "ingress_url": f"http://{INGRESS_HOST}:{elbv2.http_port()}",
+        "ingress_address": cluster.ingresses.address,
     }
 
 
@@ -167,6 +180,13 @@ def _service() -> dict:
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
         },
     }
+
+
+def _ingress() -> dict:
+    backend = {"service": {"name": NAME, "port": {"name": "http"}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    spec = {"ingressClassName": ingresses.CLASS, "rules": [{"host": INGRESS_HOST, "http": {"paths": [path]}}]}
+    return {"metadata": {"name": INGRESS, "labels": {"app": NAME}}, "spec": spec}
 
 
 def _deployment(version: str) -> dict:

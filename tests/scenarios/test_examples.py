@@ -84,6 +84,8 @@ def fitted(task: dict, state: dict) -> dict:
             place |= {key: known[key] for key in ("kubeconfig", "context", "namespace")}
         if "namespace" in place and "name" in place:
             place["name"] = place["name"].replace("alchemorsel-api", known["deployment"])
+        if "ingress" in place:
+            place["ingress"] = known["ingress"]
     return task
 
 
