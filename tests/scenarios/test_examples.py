@@ -43,7 +43,7 @@ def examples() -> list[dict]:
     found = []
     for module in sorted((REPOSITORY / "plugins" / "modules").glob("*.py")):
         for node in ast.parse(module.read_text()).body:
-            if isinstance(node, ast.Assign) and node.targets[0].id == "EXAMPLES":
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "EXAMPLES":
                 found += yaml.safe_load(node.value.value)
     return found
 
