@@ -37,7 +37,7 @@ from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
 
-from ansible_collections.sre.runbooks.plugins.module_utils import aws, record, timeline
+from ansible_collections.sre.runbooks.plugins.module_utils import aws, patience, record, timeline
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
 
 # What meta/runtime.yml resolves each verb to.
@@ -62,7 +62,7 @@ class CallbackModule(CallbackBase):
         self.changed = self.failed = self.unfenced = False
         # The process that lives as long as the run: a lease held by it is free once it is gone.
         os.environ["SRE_RUNBOOKS_RUN"] = run_id(os.getpid())
-        for variable in (record.FOLDER_VARIABLE, aws.SILENT_VARIABLE):
+        for variable in (record.FOLDER_VARIABLE, patience.SILENT_VARIABLE):
             os.environ.pop(variable, None)
 
     def v2_playbook_on_start(self, playbook):
@@ -136,7 +136,7 @@ class CallbackModule(CallbackBase):
         }
         for turn in turns:
             if turn.get("silent_regions"):
-                os.environ[aws.SILENT_VARIABLE] = " ".join(turn["silent_regions"])
+                self._remember(turn["silent_regions"])
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
             event.update({key: turn[key] for turn in turns for key in ("mode", "unfenced") if turn.get(key)})
@@ -152,6 +152,14 @@ class CallbackModule(CallbackBase):
         if verb and not preflight:
             for turn in turns:
                 self._collect(turn, state)
+
+    def _remember(self, silent):
+        """For the verbs that follow, and for the report. Hosts are asked side by side: what they waited is no sum."""
+        known = self.report.setdefault("silent_regions", {})
+        for region, found in silent.items():
+            known[region] = max(known.get(region, found), found, key=lambda each: each["waited"])
+        waited = {region: found["waited"] for region, found in known.items()}
+        os.environ[patience.SILENT_VARIABLE] = patience.text(waited)
 
     def _collect(self, outcome, state):
         """What the report keeps of one verb's result."""
@@ -187,6 +195,10 @@ class CallbackModule(CallbackBase):
             self._display.display(line)
         colour = {"recovered": "green", "noop": "green", "planned": "cyan"}.get(outcome, "red")
         self._display.display(f"\n{outcome.upper()} in {self.report['recovery_seconds']:.1f} s", color=colour)
+        for region, found in self.report.get("silent_regions", {}).items():
+            if found["allowed"] is not None:
+                told = f"{found['waited']:.1f} s of the {found['allowed']:g} s that this run waits for it in all"
+                self._display.display(f"  silent: {region} did not answer, {told}", color="yellow")
         for note in self.report["notes"]:
             self._display.display(f"  note: {note}", color="yellow")
         for check in self.report["verification"]:

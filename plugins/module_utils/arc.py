@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from . import waiting
 from .aws import THROTTLED, code_of, explain, is_unreachable
-from .errors import Refusal, Unreachable
+from .errors import GivenUp, Refusal, Unreachable
 
 SERVICE = "route53-recovery-cluster"
 # Seconds for one endpoint: with four of five gone, the move must still be a matter of seconds.
@@ -59,9 +59,14 @@ class RoutingControls:
     def _call(self, operation, **arguments):
         silent = []
         for endpoint in list(self._endpoints):
-            client = self._aws.client(SERVICE, endpoint["region"], endpoint["endpoint_url"], timeout=TIMEOUT)
             try:
-                answer = getattr(client, operation)(**arguments)
+                client = self._aws.client(SERVICE, endpoint["region"], endpoint["endpoint_url"], timeout=TIMEOUT)
+                answer = self._aws.patience.ask(
+                    endpoint["region"], lambda client=client: getattr(client, operation)(**arguments), is_unreachable
+                )
+            except GivenUp as error:
+                silent.append(str(error))
+                continue
             except Exception as error:
                 error.sre_call = (SERVICE, operation, endpoint["region"])
                 if not is_unreachable(error) and code_of(error) not in TRY_ANOTHER:

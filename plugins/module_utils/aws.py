@@ -12,7 +12,6 @@ whose answer was lost raises LostAnswer so that the caller looks before it repea
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +25,8 @@ except ImportError:  # AnsibleAWSModule says so in words
 
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
-from .errors import LostAnswer, Stop, Throttled, Unreachable
+from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable
+from .patience import Patience
 
 # Codes that AWSRetry does not know by itself. https://docs.aws.amazon.com/general/latest/gr/api-retries.html
 THROTTLED = (
@@ -61,8 +61,6 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 READ_TRIES = 6
 # A region that was found silent is asked again only this long for the rest of the run.
 BRIEF_TIMEOUT = 1
-# The regions that earlier verbs of the run found silent; the incident callback passes them on.
-SILENT_VARIABLE = "SRE_RUNBOOKS_SILENT_REGIONS"
 
 
 @functools.cache
@@ -117,14 +115,26 @@ class Aws:
         if extra is not None:
             self._config = self._config.merge(extra)
         self._clients, self._lock = {}, threading.Lock()
+        self.patience = Patience.of_run()
         # Regions that do not answer, where a verb can do without them; a verb adds what it finds.
-        self.silent = set(os.environ.get(SILENT_VARIABLE, "").split())
+        self.silent = set(self.patience.spent)
 
     def client(self, service, region=None, endpoint_url=None, timeout=None):
-        """A botocore client, made once for each service and region; `timeout` in seconds shortens the usual ones."""
+        """A botocore client, made once for each service and region; `timeout` in seconds shortens the usual ones.
+
+        Raises:
+            GivenUp: the run has waited for the region as long as it may.
+        """
         region = region or self.region
         if region in self.silent:
             timeout = BRIEF_TIMEOUT
+        left = self.patience.left(region)
+        if left == 0:
+            spent = self.patience.spent.get(region, 0.0)
+            raise GivenUp(f"{region} is asked no more ({service}): it has not answered for {spent:.0f} s in all")
+        if left is not None:
+            # A call may wait for its connection and then for its answer, each so long.
+            timeout = min(timeout or self._config.read_timeout, round(left / 2, 2))
         key = (service, region, endpoint_url or self._endpoint, timeout)
         with self._lock:
             if key not in self._clients:
@@ -139,17 +149,31 @@ class Aws:
                     raise Stop(explain(error, service, "client", key[1])) from error
             return self._clients[key]
 
+    def _ask(self, region, call):
+        """`call()`, its time counted; a region with a limit that does not answer is remembered as silent."""
+        region = region or self.region
+
+        def is_silence(error):
+            silent = is_unreachable(error.__cause__)
+            if silent:
+                self.silent.add(region)
+            return silent
+
+        return self.patience.ask(region, call, is_silence)
+
     # By position, and named unlike any AWS argument: UpdateService, for one, takes a `service`.
     def read(self, api, operation, /, region=None, **arguments):
         """A call that changes nothing; repeated through throttling, server errors and lost answers.
 
         Raises:
-            Unreachable: no answer after all tries.
+            Unreachable: no answer after all tries; GivenUp where none is waited for any more.
             Throttled: AWS went on throttling.
             botocore ClientError: AWS said no; callers look at the code where "not found" is an answer.
         """
         client = self.client(api, region)
+        return self._ask(region, lambda: self._read(client, api, operation, region, arguments))
 
+    def _read(self, client, api, operation, region, arguments):
         @AWSRetry.jittered_backoff(retries=READ_TRIES, delay=0.3, max_delay=5, catch_extra_error_codes=list(THROTTLED))
         def attempt():
             return getattr(client, operation)(**arguments)
@@ -161,7 +185,8 @@ class Aws:
                 # Silence already cost a full time-out; a second one would only double it.
                 raise Unreachable(explain(error, api, operation, region or self.region)) from error
             except (boto_errors.ConnectionError, boto_errors.HTTPClientError) as error:
-                if not remaining:
+                # Of a region that is waited for only so long, the first silence is believed.
+                if not remaining or self.patience.left(region or self.region) is not None:
                     raise Unreachable(explain(error, api, operation, region or self.region)) from error
             except boto_errors.ClientError as error:
                 error.sre_call = (api, operation, region or self.region)
@@ -181,7 +206,9 @@ class Aws:
             Stop: AWS said no, in words.
         """
         client = self.client(api, region)
+        return self._ask(region, lambda: self._change(client, api, operation, region, arguments))
 
+    def _change(self, client, api, operation, region, arguments):
         @AWSRetry.jittered_backoff(retries=6, delay=0.3, max_delay=8, catch_extra_error_codes=list(THROTTLED))
         def attempt():
             try:

@@ -25,6 +25,10 @@ class Unreachable(Stop):
     """A region, an endpoint or a database does not answer at all (no answer is not a "no")."""
 
 
+class GivenUp(Unreachable):
+    """A region was not even asked: the run has waited for it as long as it may."""
+
+
 class Throttled(Stop):
     """An API answers, but not to us for now: never to be taken for one that is gone."""
 

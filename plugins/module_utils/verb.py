@@ -123,8 +123,15 @@ class Verb:
         return {}
 
     def silent_regions(self):
-        """{silent_regions} for the callback, which tells the verbs that follow."""
-        return {"silent_regions": sorted(self.aws.silent)} if self.aws.silent else {}
+        """{silent_regions} for the callback, which tells the verbs that follow: {region: {waited, allowed} in seconds}."""
+        if not self.aws.silent:
+            return {}
+        return {"silent_regions": {region: self.aws.patience.of(region) for region in sorted(self.aws.silent)}}
+
+    def all_notes(self, plan):
+        """What a person must know, in the end."""
+        asked_no_more = self.aws.patience.notes() if self.aws.silent else []
+        return [*plan.notes, *self.notes, *asked_no_more]
 
     def is_change(self, steps):
         """Whether carrying out `steps`, waits left out, counts as a change of the target."""
@@ -190,7 +197,7 @@ def run(module, verb_class):
         before=before,
         after=after,
         steps=steps,
-        notes=[*plan.notes, *verb.notes],
+        notes=verb.all_notes(plan),
         waited_seconds=round(verb.waited_seconds, 2),
         diff=_diff(before, after, steps),
         **dict(plan.returned, **verb.returned(), **verb.silent_regions()),
@@ -240,13 +247,15 @@ def _failure(verb, message, before, done, plan, taken_back=False):
         # A step that was repeated after another one's answer was lost is told once.
         told = "; ".join(dict.fromkeys(step.what for step in done))
         message = f"{message}. Done so far: {told}. The same command again goes on from here"
+    silent = verb.silent_regions() if verb else {}
     if not done:
-        return dict(msg=message)  # nothing happened: the sentence is all there is to read
+        return dict(msg=message, **silent)  # nothing happened: the sentence is all there is to read
     return dict(
         msg=message,
+        **silent,
         before=before,
         steps=[step.shown() for step in done],
-        notes=[*plan.notes, *verb.notes],
+        notes=verb.all_notes(plan),
         waited_seconds=round(verb.waited_seconds, 2),
         **_changes(verb, before, [] if taken_back else done),
         **dict(plan.returned, **verb.returned()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from .errors import Throttled, Unreachable, WaitTimeout
+from .errors import GivenUp, Throttled, Unreachable, WaitTimeout
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def wait_until(
     """Look until `done(seen)`; returns (seen, seconds waited).
 
     Args:
-        look: reads the present state; Unreachable and Throttled are waited through, any other exception ends the wait.
+        look: reads the present state; Unreachable (not GivenUp) and Throttled are waited through, any other exception ends the wait.
         done: pure predicate on what was seen; raises Stop where the state can never become right.
         what: what is waited for, for people.
         timeout: seconds.
@@ -71,6 +71,8 @@ def wait_until(
                 if said is not None:
                     say(f"{what}: {text}, after {elapsed:.0f} s")
                 return seen, round(elapsed, 2)
+        except GivenUp:
+            raise
         except (Unreachable, Throttled) as error:
             silent, text = error, str(error)
         elapsed = clock() - started

@@ -218,9 +218,14 @@ def has_a_row_in_the_readme(tree: Tree, playbook: Path) -> Iterator[str]:
 
 
 def has_a_molecule_scenario(tree: Tree, playbook: Path) -> Iterator[str]:
-    for name in ("molecule.yml", "converge.yml", "verify.yml"):
-        if not (tree.root / "extensions/molecule" / playbook.stem / name).is_file():
-            yield f"extensions/molecule/{playbook.stem}/{name} is missing"
+    """One of its own, or one of another playbook of the same part that runs it too."""
+    runs = f"import_playbook: ../../../playbooks/{playbook.name}"
+    for converge in tree.root.glob("extensions/molecule/*/converge.yml"):
+        if runs in converge.read_text(encoding="utf-8"):
+            missing = [name for name in ("molecule.yml", "verify.yml") if not (converge.parent / name).is_file()]
+            yield from (f"extensions/molecule/{converge.parent.name}/{name} is missing" for name in missing)
+            return
+    yield f"extensions/molecule/{playbook.stem}: no converge.yml runs {playbook.name}"
 
 
 def is_in_the_changelog(tree: Tree, playbook: Path) -> Iterator[str]:

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, verb, waiting
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.patience import Patience
 
 REGION = "us-west-2"
 CLUSTER, SERVICE, FAMILY = "regami-cluster-secondary", "regami-service-secondary", "regami-api"
@@ -69,6 +70,7 @@ class Region:
 
     def __init__(self, desired: int = 0, running: int | None = None) -> None:
         self.silent: set[str] = set()
+        self.patience = Patience()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.changes: list[tuple[str, dict[str, Any]]] = []
         self.revisions = {3: definition(3)}

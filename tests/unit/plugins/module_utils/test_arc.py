@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 
 from ansible_collections.sre.runbooks.plugins.module_utils.arc import RoutingControls, plan_controls
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.patience import Patience
 
 EAST, WEST = "arn:aws:route53-recovery-control::123456789012:controlpanel/p/routingcontrol/east", "arn:west"
 WANTED = {"turn_on": WEST, "turn_off": EAST}
@@ -25,6 +26,7 @@ class Cluster:
     def __init__(self, **broken: Exception) -> None:
         self.broken = {region.replace("_", "-"): error for region, error in broken.items()}
         self.state = {EAST: "On", WEST: "Off"}
+        self.patience = Patience()
         self.calls: list[tuple[str, str]] = []
 
     def client(self, service: str, region: str, endpoint_url: str, timeout: float) -> object:

@@ -14,6 +14,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import dns, waiting
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.dns import Answer
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.patience import Patience
 from ansible_collections.sre.runbooks.plugins.modules import route53_failover
 from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
@@ -58,6 +59,7 @@ class FakeAws:
         self.status = ["PENDING", "INSYNC"]
         self.lost: list[str] = []
         self.silent: set[str] = set()
+        self.patience = Patience()
         self.calls: list[str] = []
 
     def read(self, service: str, operation: str, region: str | None = None, **arguments: object) -> dict:

@@ -1,0 +1,100 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What keeps a standby from taking over while the other region is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.room import Room
+from ansible_collections.sre.runbooks.plugins.module_utils.static_stability import needs
+from ansible_collections.sre.runbooks.plugins.modules.standby_assess import StandbyAssess
+
+EAST = "us-east-1"
+
+
+def definition(**container):
+    return {"containerDefinitions": [{"name": "app", "image": "1.dkr.ecr.us-west-2.amazonaws.com/app:v2", **container}]}
+
+
+def wanted(**given):
+    return {
+        "failed_region": EAST,
+        "desired_count": 2,
+        "moved_variables": ["DATABASE_URL"],
+        "buckets": [],
+        "accept_missing": False,
+        "accept_shortage": False,
+        **given,
+    }
+
+
+def seen(**given):
+    service = {"serviceName": "standby", "desiredCount": 0}
+    return {
+        "service": service,
+        "definition": definition(),
+        "there": {},
+        "left": {},
+        "rooms": [],
+        "region": "us-west-2",
+        **given,
+    }
+
+
+@pytest.mark.parametrize(
+    ("container", "told"),
+    [
+        ({"image": f"1.dkr.ecr.{EAST}.amazonaws.com/app:v2"}, "the image of app is pulled from us-east-1"),
+        ({"secrets": [{"name": "KEY", "valueFrom": f"arn:aws:ssm:{EAST}:1:parameter/k"}]}, "KEY of app comes from"),
+        (
+            {"environment": [{"name": "QUEUE", "value": f"https://sqs.{EAST}.amazonaws.com/1/q"}]},
+            "variable QUEUE of app",
+        ),
+        ({"logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-region": EAST}}}, "app logs to us-east-1"),
+        ({"environmentFiles": [{"type": "s3", "value": f"arn:aws:s3:::settings-{EAST}/app.env"}]}, "from a file"),
+    ],
+)
+def test_what_a_task_takes_of_the_region_that_is_left(container, told):
+    (line,) = needs(definition(**container), EAST)
+    assert told in line and "amazonaws.com/1/q" not in line
+
+
+@pytest.mark.parametrize("value", ["https://sqs.us-west-2.amazonaws.com/1/q", "us-east-12", "prus-east-1"])
+def test_what_is_no_matter(value):
+    environment = [{"name": "QUEUE", "value": value}, {"name": "DATABASE_URL", "value": f"db.{EAST}.x"}]
+    assert list(needs(definition(environment=environment), EAST, ["DATABASE_URL"])) == []
+
+
+def test_what_is_missing_refuses_unless_accepted():
+    hanging = seen(
+        definition=definition(image=f"1.dkr.ecr.{EAST}.amazonaws.com/app:v2"),
+        there={"the cache c": "it is creating", "the queue q": Unreachable("no such queue"), "the bucket b": None},
+    )
+    with pytest.raises(Refusal) as caught:
+        StandbyAssess.plan(hanging, wanted())
+    told = str(caught.value)
+    assert all(
+        word in told for word in ("pulled from us-east-1", "it is creating", "no such queue", "accept_missing=true")
+    )
+    found = StandbyAssess.plan(hanging, wanted(accept_missing=True))
+    assert len(found.returned["missing"]) == 3 and all(note.startswith("ACCEPTED: ") for note in found.notes)
+
+
+def test_too_little_room_refuses():
+    full = seen(rooms=[Room("free addresses", 1, 1, "1 in subnet-a", "another subnet")])
+    with pytest.raises(Refusal, match="1 would fit"):
+        StandbyAssess.plan(full, wanted())
+    full["service"]["desiredCount"] = 1
+    assert StandbyAssess.plan(full, wanted()).steps == ()
+
+
+def test_what_stays_behind_is_said():
+    left = seen(left={"jobs": 12, "mails": Unreachable("no answer"), "empty": 0})
+    notes = StandbyAssess.plan(left, wanted(buckets=["b"])).notes
+    assert "jobs in us-east-1 still holds 12 messages" in notes[0]
+    assert "how many messages mails in us-east-1 still holds is not known: no answer" in notes[1]
+    assert "not replicated yet are not in b" in notes[2] and len(notes) == 3
