@@ -286,7 +286,8 @@ class Handler(BaseHTTPRequestHandler):
             return health(self.server.database, argument)
         with self.server.others.worker():
             self.server.build.on_request(self.server.database.connect)
-            return function(self.server.database, argument)
+            database = self.server.reads if self.command == "GET" else self.server.database
+            return function(database, argument)
 
     def log_message(self, *args: object) -> None:
         """Each answer logs its own line."""
@@ -297,10 +298,16 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, host: str, port: int, database: Database, build: misbehaviour.Good, others: backing.Backing
+        self,
+        host: str,
+        port: int,
+        database: Database,
+        reads: Database,
+        build: misbehaviour.Good,
+        others: backing.Backing,
     ) -> None:
         super().__init__((host, port), Handler)
-        self.database, self.build, self.others = database, build, others
+        self.database, self.reads, self.build, self.others = database, reads, build, others
         self._serving, self._lock = 0, threading.Lock()
 
     @contextmanager
@@ -346,8 +353,11 @@ def main() -> int:
     build.before_listening()
     size = os.environ.get("DATABASE_POOL")
     database = Pool(url, password, size) if size else Database(url, password)
+    # Where it has a replica to read from.
+    read_url = os.environ.get("DATABASE_READ_URL")
+    reads = Database(read_url, password) if read_url else database
     others = backing.Backing(os.environ)
-    server = Server(os.environ["APP_HOST"], int(os.environ["APP_PORT"]), database, build, others)
+    server = Server(os.environ["APP_HOST"], int(os.environ["APP_PORT"]), database, reads, build, others)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

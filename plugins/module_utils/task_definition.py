@@ -110,11 +110,12 @@ def _differences_of_container(name, old, new):
     yield from (f"{name}: {key} changed" for key in sorted(_changed(old, new) - shown))
 
 
-def repoint(request, variables, host, port=None, container=None):
+def repoint(request, variables, host, port=None, container=None, made_from=None):
     """`request` with the address in each of `variables` replaced; all else as it was.
 
     Args:
         container: name of the only container to change; default is each one that has a variable.
+        made_from: a variable whose value is the pattern for those that are missing, in each container that has it.
 
     Raises:
         Refusal: a variable is missing, comes from a secret, or holds no address.
@@ -125,12 +126,15 @@ def repoint(request, variables, host, port=None, container=None):
     containers = _containers(request, container)
     for variable in variables:
         _refuse_secret(containers, variable)
-        entries = [
-            (each["name"], entry)
-            for each in containers
-            for entry in each.get("environment", [])
-            if entry["name"] == variable
-        ]
+        entries = _entries(containers, variable)
+        if not entries and made_from:
+            _refuse_secret(containers, made_from)
+            for each in containers:
+                pattern = [
+                    dict(entry, name=variable) for entry in each.get("environment", []) if entry["name"] == made_from
+                ]
+                each.setdefault("environment", []).extend(pattern)
+            entries = _entries(containers, variable)
         if not entries:
             raise Refusal(_missing(request["family"], containers, variable))
         for name, entry in entries:
@@ -142,6 +146,16 @@ def repoint(request, variables, host, port=None, container=None):
                     f"nor host[:port]: set it by hand in a new revision, then give it as task_definition"
                 ) from None
     return request
+
+
+def _entries(containers, variable):
+    """[(container's name, entry of its environment)] of a variable."""
+    return [
+        (each["name"], entry)
+        for each in containers
+        for entry in each.get("environment", [])
+        if entry["name"] == variable
+    ]
 
 
 def readdress(value, host, port=None):

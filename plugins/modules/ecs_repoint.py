@@ -48,6 +48,11 @@ options:
     type: list
     elements: str
     default: [DATABASE_URL]
+  made_from:
+    description:
+      - A variable of the task definition. Where no container has one of the O(variables), those that have this one get it, with
+        this one's value and the new address. A service that reads from a replica only when it is told of one is told so.
+    type: str
   container:
     description: The only container to change. By default each container that has one of the O(variables).
     type: str
@@ -92,6 +97,15 @@ EXAMPLES = r"""
     variables: [DB_HOST, DB_PORT]
     endpoint_host: regami-db-primary.cxyz.us-east-1.rds.amazonaws.com
     endpoint_port: 5432
+
+- name: The service reads from a replica
+  sre.runbooks.ecs_repoint:
+    cluster: regami-cluster
+    service: regami-service
+    region: us-east-1
+    variables: [DATABASE_READ_URL]
+    made_from: DATABASE_URL
+    endpoint_host: regami-db-emergency.cxyz.us-east-1.rds.amazonaws.com
 
 - name: Back to the revision that ran before
   sre.runbooks.ecs_repoint:
@@ -185,6 +199,7 @@ ARGUMENTS = dict(
     endpoint_port=dict(type="int"),
     variables=dict(type="list", elements="str", default=["DATABASE_URL"]),
     container=dict(type="str"),
+    made_from=dict(type="str"),
 )
 
 
@@ -197,7 +212,9 @@ class EcsRepoint(RevisionRollout):
     def wish(observed, wanted):
         host, port = wanted["endpoint_host"], wanted["endpoint_port"]
         request = observed["current"]["request"]
-        return Wish(revisions.repoint(request, wanted["variables"], host, port, wanted["container"]))
+        return Wish(
+            revisions.repoint(request, wanted["variables"], host, port, wanted["container"], wanted["made_from"])
+        )
 
     @staticmethod
     def shown(request, wanted):

@@ -175,6 +175,26 @@ def test_only_the_named_container_is_changed():
         revisions.repoint(described, ["DATABASE_URL"], NEW, container="cron")
 
 
+def test_a_variable_that_is_missing_is_made_from_another():
+    request = {
+        "family": "api",
+        "containerDefinitions": [
+            {"name": "app", "environment": [{"name": "DATABASE_URL", "value": "postgresql://u:p@old:5432/x"}]},
+            {"name": "sidecar"},
+        ],
+    }
+    made = revisions.repoint(request, ["READ_URL"], "new", 6000, made_from="DATABASE_URL")
+    app, sidecar = made["containerDefinitions"]
+    assert {each["name"]: each["value"] for each in app["environment"]} == {
+        "DATABASE_URL": "postgresql://u:p@old:5432/x",
+        "READ_URL": "postgresql://u:p@new:6000/x",
+    }
+    assert not sidecar.get("environment")
+    assert revisions.equal(revisions.repoint(made, ["READ_URL"], "new", 6000, made_from="DATABASE_URL"), made)
+    with pytest.raises(Refusal, match="has no environment variable READ_URL"):
+        revisions.repoint(request, ["READ_URL"], "new", made_from="OTHER")
+
+
 def test_what_is_shown_of_a_value_is_its_address():
     assert revisions.addresses(definition(), ["DATABASE_URL"]) == {"app.DATABASE_URL": "old.example:5432"}
     odd = definition(

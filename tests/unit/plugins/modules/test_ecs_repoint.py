@@ -235,6 +235,7 @@ def test_the_plan_is_pure(repoint):
         "container": None,
         "endpoint_host": "old.example",
         "endpoint_port": None,
+        "made_from": None,
         "task_definition": None,
     }
     current = {"arn": revision(3), "active": True, "request": {"family": "regami-api", **definition(3)}}
