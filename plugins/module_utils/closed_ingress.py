@@ -49,12 +49,12 @@ def plan(observed, wanted):
     if not wanted["ingress"] and (wanted["state"] == "blocked" or not wanted["config_map"]):
         raise Refusal("nothing is named that could be closed: give ingress, or config_map for state=maintenance")
     closing = closes(wanted)
-    steps, notes, after = [], [], {}
+    steps, notes, after, told = [], [], {}, None
     if wanted["ingress"]:
-        steps, notes = _ingress(observed, wanted, closing)
+        steps, notes, told = _ingress(observed, wanted, closing)
     if wanted["config_map"]:
-        told, more = _config_map(observed, wanted)
-        steps, notes = (steps + told if closing else told + steps), notes + more
+        first, more = _config_map(observed, wanted)
+        steps, notes = (steps + first if closing else first + steps), notes + more
     if steps:
         if observed["reconcilers"]:
             who = " and ".join(observed["reconcilers"])
@@ -68,7 +68,7 @@ def plan(observed, wanted):
         after = {"state": wanted["state"], "since": None if wanted["state"] == OPEN else observed["stamp"]}
     elif wanted["state"] != OPEN:
         notes.append(f"{_names(wanted)} is {wanted['state']} since {view(observed)['since']}")
-    return Plan(tuple(steps), after, tuple(notes))
+    return Plan(tuple(steps), after, tuple(notes), {"status_code": told and told["status_code"]})
 
 
 def closes(wanted):
@@ -80,7 +80,7 @@ def closes(wanted):
 
 
 def _ingress(observed, wanted, closing):
-    """[step], [note]"""
+    """[step], [note], and what users are answered (None: as before)."""
     present = _state(observed["ingress"])
     former, notes = original(observed["ingress"])
     goal, told = former, None
@@ -95,13 +95,13 @@ def _ingress(observed, wanted, closing):
         goal = _annotated(goal, {MARK: json.dumps(mark, sort_keys=True)})
         notes = [*_remarks(observed, way, wanted)]  # what others changed is part of what it had, and kept
     if _fields(goal) == _fields(observed["ingress"]):
-        return [], notes
+        return [], notes, told
     name = wanted["ingress"]
     what = f"open {name} as it was"
     if closing:
         what = f"close {name} ({told['way']}): {told['status_code'] or wanted['maintenance_service']['name']} {_whom(wanted)}"
     arguments = {"resource": "ingresses", "name": name, "operations": patch(observed["ingress"], goal)}
-    return [Step("patch", what, present, told and dict(told, state=wanted["state"]), arguments)], notes
+    return [Step("patch", what, present, told and dict(told, state=wanted["state"]), arguments)], notes, told
 
 
 def choose(observed, wanted, former):

@@ -62,7 +62,8 @@ def plan(observed, wanted):
         steps = sum((_closed(each, observed, wanted, conditions) for each in listeners), ())
         _refuse_too_many(observed, conditions)
         notes = _remarks(view(observed), steps, wanted)
-    return Plan(steps, _after(observed, wanted) if steps else {}, (*_managed_notes(observed, wanted), *notes))
+    returned = {"status_code": None if wanted["state"] == OPEN else wanted["status_code"]}
+    return Plan(steps, _after(observed, wanted) if steps else {}, (*_managed_notes(observed, wanted), *notes), returned)
 
 
 # --- closing ---

@@ -139,6 +139,11 @@ undo:
         load_balancer_arn: arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/regami-alb/50dc6c495c0c9188
         region: us-east-1
         state: open
+status_code:
+  description: What users are answered from now on, null where that is the service's own affair.
+  returned: unless refused
+  type: int
+  sample: 503
 notes:
   description: What a person should know, for example who had closed it before, or a rule of somebody else that answers every request.
   returned: success

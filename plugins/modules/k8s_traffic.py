@@ -182,6 +182,11 @@ undo:
   sample:
     - verb: sre.runbooks.k8s_traffic
       arguments: {namespace: alchemorsel, ingress: alchemorsel-ingress, state: open}
+status_code:
+  description: What users are answered from now on, null where that is the service's own affair.
+  returned: unless refused
+  type: int
+  sample: 503
 notes:
   description: What a person should know, for example what somebody else has changed meanwhile, or that 403 is all that can be had.
   returned: success
@@ -209,7 +214,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_api import
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_options import AUTH_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
-NETWORKING, CORE = "/apis/networking.k8s.io/v1", "/api/v1"
+NETWORKING = "/apis/networking.k8s.io/v1"
+CORE = "/api/v1"
 APIS = {"ingresses": NETWORKING, "configmaps": CORE}
 # Names that the classes of these controllers usually have.
 USUAL_CLASSES = {"nginx": closed_ingress.NGINX, "alb": closed_ingress.ALB}

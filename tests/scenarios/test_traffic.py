@@ -208,3 +208,34 @@ def test_an_application_that_is_told(shop: World, cluster: Callable[..., dict], 
     with pytest.raises(kubectl.ApiException):
         core.read_namespaced_config_map(*place)
     assert [call["fault"] for call in shop.sandbox.calls(first)].count(kind) == 3
+
+
+# ---- the playbook ----------------------------------------------------------------------------------------------------
+
+
+def test_a_service_is_closed_and_opened_again(shop: World) -> None:
+    before = listeners(shop)
+    planned = shop.runbook.run("traffic", "--check", "--diff", mode="block")
+    assert (planned.returncode, planned.mutations) == (0, []), planned.output
+    assert "port 80: answer with 503 every request" in planned.output
+    wrong = shop.runbook.run("traffic", mode="blok")
+    assert wrong.returncode == 2 and "one of block, maintenance, restore" in wrong.output
+    run = shop.runbook.run("traffic", mode="block")
+    assert run.returncode == 0, run.output
+    assert users(shop) == 503
+    opened = shop.runbook.run("traffic", mode="restore")
+    assert opened.returncode == 0, opened.output
+    assert opened.report["verification"] and listeners(shop) == before
+
+
+def test_an_ingress_by_the_same_playbook(shop: World, kubectl: Any) -> None:
+    known = shop.sandbox.state["kubernetes"]
+    before = ingress(shop, kubectl)
+    health = [{"name": "health", "url": f"{known['ingress_url']}/health"}]
+    given = {"env": "sandbox_kubernetes", "smoke_tests": health}
+    run = shop.runbook.run("traffic", mode="maintenance", **given)
+    assert run.returncode == 0, run.output
+    assert visited(shop) == 403
+    opened = shop.runbook.run("traffic", mode="restore", **given)
+    assert opened.returncode == 0, opened.output
+    assert ingress(shop, kubectl) == before and visited(shop) == 200
