@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import forker
 import psutil
 
 from sandbox.client import Sandbox
@@ -88,7 +89,7 @@ class Lines:
 class Running:
     """A run that has not ended yet."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen | forker.Forked
     sandbox: Sandbox
     incidents: Path
     first_call: int
@@ -169,26 +170,29 @@ class Runbook:
         variables = {"env": "sandbox", **variables}
         if variables["env"] is None:
             del variables["env"]
+        arguments = [f"playbooks/{playbook}.yml", *flags, "--extra-vars", json.dumps(variables)]
+        if any(name.startswith("ANSIBLE_") for name in environment or ()):
+            process = self._configured(arguments, environment)
+        else:
+            process = forker.start(arguments, REPOSITORY, {**self.environment, **(environment or {})})
         return Running(
-            subprocess.Popen(
-                [
-                    BIN / "ansible-playbook",
-                    f"playbooks/{playbook}.yml",
-                    *flags,
-                    "--extra-vars",
-                    json.dumps(variables),
-                ],
-                cwd=REPOSITORY,
-                env={**self.environment, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            ),
+            process,
             self.sandbox,
             self.incidents,
             self.sandbox.status()["calls"],
+        )
+
+    def _configured(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen:
+        """Ansible reads its configuration as it is loaded."""
+        return subprocess.Popen(
+            [BIN / "ansible-playbook", *arguments],
+            cwd=REPOSITORY,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, *args: Any, **variables: Any) -> Result:
