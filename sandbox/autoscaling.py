@@ -23,6 +23,8 @@ TICK_SECONDS = 0.2
 
 _activities: dict[str, list[dict]] = {}  # by region, newest first
 
+SUSPENDABLE = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended")
+
 
 def install(world: World) -> None:
     from moto.applicationautoscaling.exceptions import AWSValidationException
@@ -31,6 +33,7 @@ def install(world: World) -> None:
     from moto.core.exceptions import JsonRESTError
     from moto.core.responses import ActionResult
 
+    register = ApplicationAutoscalingBackend.register_scalable_target
     put = ApplicationAutoscalingBackend.put_scheduled_action
     delete = ApplicationAutoscalingBackend.delete_scheduled_action
 
@@ -51,12 +54,22 @@ def install(world: World) -> None:
                 "ObjectNotFoundException", f"No scheduled action found: {given['scheduled_action_name']}"
             )
 
+    def register_scalable_target(backend: Any, *where: str, suspended_state: dict | None, **given: Any) -> Any:
+        """A target always tells what of it is suspended, which is nothing at first.
+
+        https://docs.aws.amazon.com/autoscaling/application/APIReference/API_SuspendedState.html
+        """
+        target = register(backend, *where, suspended_state=suspended_state, **given)
+        target.suspended_state = dict.fromkeys(SUSPENDABLE, False) | (target.suspended_state or {})
+        return target
+
     def describe_scaling_activities(response: Any) -> Any:
         """https://docs.aws.amazon.com/autoscaling/application/APIReference/API_DescribeScalingActivities.html"""
         wanted = response._get_param("ResourceId")
         found = [each for each in _activities.get(response.region, []) if wanted in (None, each["ResourceId"])]
         return ActionResult({"ScalingActivities": found})
 
+    ApplicationAutoscalingBackend.register_scalable_target = register_scalable_target
     ApplicationAutoScalingResponse.describe_scaling_activities = describe_scaling_activities
     ApplicationAutoscalingBackend.put_scheduled_action = put_scheduled_action
     ApplicationAutoscalingBackend.delete_scheduled_action = delete_scheduled_action

@@ -37,7 +37,7 @@ from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
 
-from ansible_collections.sre.runbooks.plugins.module_utils import aws, patience, record, timeline
+from ansible_collections.sre.runbooks.plugins.module_utils import aws, patience, record, timeline, way_back
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
 
 # What meta/runtime.yml resolves each verb to.
@@ -144,6 +144,10 @@ class CallbackModule(CallbackBase):
                 if total := sum((turn.get(key, nothing) for turn in turns), nothing):
                     event[key] = total
             event["verb"] = result.task.action
+            if calls := [call for turn in turns if (call := way_back.call(result.task.action, turn))]:
+                event["calls"] = calls
+            if lease := next((turn["lease"] for turn in turns if turn.get("lease")), None):
+                event["lease"] = {key: lease[key] for key in ("name", "table", "region")}
         if state in ("failed", "unreachable", "ignored"):
             event["message"] = "; ".join(turn.get("msg", "") for turn in turns if turn.get("failed")) or outcome.get(
                 "msg", ""

@@ -156,11 +156,13 @@ steps:
   elements: dict
   sample: [{do: promote, what: promote regami-db-replica, before: replica, after: primary}]
 undo:
-  description: Always empty, since a promotion cannot be undone; RV(notes) says what to do instead.
+  description: Nothing undoes a promotion; says so, and what to do instead.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - cannot: regami-db-replica was promoted, which nothing undoes
+      instead: playbooks/db_reprotect.yml, then playbooks/db_failover.yml with the other env
 notes:
   description: Risks, and overrides that were used.
   returned: success
@@ -270,6 +272,16 @@ class RdsPromoteReplica(Verb):
             Duration=14 * 24 * 60,
         )
         return any("promot" in event["Message"].lower() for event in events["Events"])
+
+    def undo(self, before, done):
+        if not any(step["do"] == "promote" for step in done):
+            return []
+        return [
+            {
+                "cannot": f"{self.id} was promoted, which nothing undoes",
+                "instead": "playbooks/db_reprotect.yml, then playbooks/db_failover.yml with the other env",
+            }
+        ]
 
     # The steps, named as in the plan.
 

@@ -65,12 +65,23 @@ def test_record_of_a_switchover(switchover):
     assert all(check["ok"] for check in report["verification"])
     assert users["rto_seconds"] < report["recovery_seconds"] <= switchover.run.seconds
     # What undoes the run, last change first, and nothing that promises to demote a database.
-    assert [each["verb"].rpartition(".")[2] for each in report["undo"]] == [
+    assert [each["verb"].rpartition(".")[2] if "verb" in each else each["cannot"] for each in report["undo"]] == [
         "route53_failover",
         "ecs_scale",
         "ecs_repoint",
+        "regami-db-replica was promoted, which nothing undoes",
         "ecs_scale",
     ]
+
+
+def test_it_is_not_taken_back_but_gone_on_with(switchover, any_world):
+    run = any_world.runbook.run("undo", run=switchover.run.folder.name)
+    (complaint,) = run.complaints
+    assert (
+        "was promoted, which nothing undoes" in complaint
+        and "db_reprotect.yml, then playbooks/db_failover.yml" in complaint
+    )
+    assert run.mutations == []
 
 
 def test_plan_is_printed_and_nothing_moves(switchover):

@@ -1,0 +1,239 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What takes a recorded run back: each change in reverse, and only where all is still as that change left it.
+
+"Still as it left it" is asked of the verb that made the change: a verb that finds nothing to do, with the same arguments and
+in check mode, finds what it has made. So a change by anybody since then is seen, and nothing is compared by a second rule.
+"""
+
+from __future__ import annotations
+
+import os
+
+try:
+    import yaml
+except ImportError:
+    yaml = None
+
+from . import record
+from .errors import Refusal
+
+# The playbook that does it: its own runs are not taken back, the same command again goes on with them.
+PLAYBOOK = "undo"
+
+# What a run is given anew: how to reach AWS, and the lease. The database's password stands in no record.
+_GIVEN_ANEW = {
+    "access_key",
+    "aws_ca_bundle",
+    "aws_config",
+    "debug_botocore_endpoint_logs",
+    "endpoint_url",
+    "lease",
+    "profile",
+    "secret_key",
+    "session_token",
+    "validate_certs",
+    "wait_timeout",
+}
+_HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+LOGIN = {
+    "login_user": "{{ db_admin_user | default(omit) }}",
+    "login_password": "{{ db_admin_password | default(omit, true) }}",
+    "login_secret": "{{ db_admin_secret | default(omit) }}",
+    "login_iam": "{{ db_iam | default(omit) }}",
+}
+
+
+def call(verb, outcome):
+    """What the timeline keeps of a verb that changed something; None for one that did not.
+
+    Args:
+        verb: its name, with the collection's.
+        outcome: its result, as ansible has it.
+    """
+    if verb.endswith(".incident_lock") or not outcome.get("changed"):
+        return None
+    given = (outcome.get("invocation") or {}).get("module_args") or {}
+    return {
+        "verb": verb,
+        "arguments": {
+            name: value
+            for name, value in given.items()
+            if value is not None and value != _HIDDEN and name not in _GIVEN_ANEW
+        },
+        "what": [step["what"] for step in outcome.get("steps", [])],
+        "undo": outcome.get("undo", []),
+    }
+
+
+def newest(parent, env):
+    """Name of the last record of `env` that changed something and is no undo; None where there is none."""
+    try:
+        names = sorted(os.listdir(parent), reverse=True)
+    except OSError:
+        return None
+    for name in names:
+        if name.endswith(f"-{env}") and not name.endswith(f"-{PLAYBOOK}-{env}") and _calls(_events(parent, name)):
+            return name
+    return None
+
+
+def way_back(parent, name, env):
+    """How the run of record `name` in the folder `parent` is taken back.
+
+    Returns a dict: record, playbook, run_lease (name, table, region; empty where it had none), calls (the newest first, each with host, verb,
+    arguments, what, undo), left (what the changes did that nothing takes back). Raises Refusal.
+    """
+    first, *earlier = _chain(parent, name)
+    start = next((event for event in first if event["event"] == "run_started"), None)
+    if start is None:
+        raise Refusal(f"{name} is no record of a run: say -e run=NAME with a folder of {parent}")
+    command = f"ansible-playbook playbooks/{start['playbook']}.yml -e env={start['env']}"
+    if start["env"] != env:
+        raise Refusal(f"{name} is a run of env={start['env']}: say -e env={start['env']} to take it back")
+    if start["playbook"] == PLAYBOOK:
+        raise Refusal(f"{name} took a run back: type that run's own command to do it again")
+    if not any(event["event"] == "run_ended" for event in first):
+        raise Refusal(f"{name} did not end: type its command again ({command}) until it does, then take it back")
+    calls = [each for events in (first, *earlier) for each in reversed(_calls(events))]
+    cannot = [entry for each in calls for entry in each["undo"] if "cannot" in entry]
+    if cannot:
+        raise Refusal(f"{cannot[0]['cannot']}, so {name} is not taken back: {cannot[0]['instead']}")
+    back = [each for each in calls if each["undo"]]
+    if not back:
+        raise Refusal(f"{name} has nothing to take back")
+    for each in back:
+        if "***" in str([each["arguments"], each["undo"]]):
+            raise Refusal(f"{name} cannot be taken back: {each['verb']} was given a secret, which no record keeps")
+    return {
+        "record": name,
+        "playbook": start["playbook"],
+        "run_lease": next((event["lease"] for event in first if event.get("lease")), {}),
+        "calls": back,
+        "left": [what for each in calls if not each["undo"] for what in each["what"]],
+    }
+
+
+def tasks(back, begun):
+    """A file of tasks, as text: for each change whether all is still as it left it, then what undoes it.
+
+    Args:
+        back: what `way_back` returns.
+        begun: numbers of the changes that are taken back whatever the answer, see `begun`.
+    """
+    made = []
+    for number, each in enumerate(back["calls"], 1):
+        what, login = "; ".join(each["what"]), LOGIN if _has_login(each["arguments"]) else {}
+        here = f"inventory_hostname == {each['host']!r}"
+        made.append(
+            {
+                "name": _question(number, back["record"]),
+                each["verb"]: dict(_given(each["arguments"]), **login),
+                "check_mode": True,
+                "register": f"still_{number}",
+                "changed_when": False,
+                "failed_when": False,
+                "when": here,
+            }
+        )
+        # What refuses has no steps at all.
+        as_left = "true" if number in begun else f"still_{number}.steps | default(none) == []"
+        made += [
+            {
+                "name": _given(f"{number}. Take back: {what}"),
+                entry["verb"]: dict(
+                    _given(entry["arguments"]), **login, lease="{{ lock.lease | default(omit, true) }}"
+                ),
+                "when": [here, as_left],
+                "notify": "Verify the service",
+            }
+            for entry in each["undo"]
+        ]
+        made.append(
+            {
+                "name": f"{number}. Left alone, since something changed it after that run",
+                "ansible.builtin.debug": {"msg": _given(what)},
+                "when": [here, f"not ({as_left})"],
+            }
+        )
+    return yaml.dump(made, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+
+
+def begun(parent, own, name):
+    """Numbers of the changes of record `name` in the middle of which an undo was killed that the one of record `own` goes on with.
+
+    Such a change is neither as its run left it nor as it was before.
+    """
+    numbers = set()
+    for events in reversed(_chain(parent, own)[1:]):
+        asked = None
+        for event in events:
+            if event["event"] == "preflight" and _question("", name) in event["step"]:
+                asked = int(event["step"].partition(".")[0])
+            elif event["event"] == "progress" and asked:
+                numbers.add(asked)
+            elif event["event"] == "step" and event["step"].startswith(f"{asked}. Take back"):
+                numbers.discard(asked)
+                asked = None
+    return numbers
+
+
+def _question(number, name):
+    return f"{number}. Is it still as {name} left it"
+
+
+def _has_login(arguments):
+    return any(name.startswith("login_") for name in arguments)
+
+
+def _chain(parent, name):
+    """The events of a record, and those of the runs that it went on with, the newest first."""
+    chain = []
+    while name:
+        events = _events(parent, name)
+        chain.append(events)
+        name = next((event["resumes"] for event in events if event["event"] == "run_started"), None)
+    return chain
+
+
+def _events(parent, name):
+    try:
+        return record.events(os.path.join(parent, name))
+    except OSError:
+        return []
+
+
+def _calls(events):
+    """The changes of a run, in order, each with its host."""
+    return [
+        dict(each, host=event["host"])
+        for event in events
+        if event["event"] == "step"
+        for each in event.get("calls", ())
+    ]
+
+
+class _Given(str):
+    """What was recorded: its braces are no template."""
+
+
+def _given(value):
+    """`value` with each string in it that may hold a template marked as data."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_given(item) for item in value]
+    return _Given(value) if isinstance(value, str) and "{" in value else value
+
+
+if yaml:
+
+    class _Dumper(yaml.SafeDumper):
+        """Writes each value out, for people, where it would refer to one that stands above."""
+
+        def ignore_aliases(self, data):
+            return True
+
+    _Dumper.add_representer(_Given, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text), style='"'))

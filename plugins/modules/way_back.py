@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: way_back
+version_added: 0.2.0
+short_description: Find what takes a recorded run back
+description:
+  - Reads the timeline of a run, and those of the runs that it went on with, and writes the tasks that undo their changes, the last
+    one first. Each asks the verb that made the change, in check mode, whether all is still as that left it, and is skipped if not.
+  - Refuses where the run has not ended, has nothing to take back, or did what nothing undoes, such as a promotion.
+  - Asks AWS for nothing and changes nothing but this file, so it does so in check mode too.
+  - B(Risk:) none; what the tasks do is the risk of their verbs.
+options:
+  environment_name:
+    description: The environment that the run was for.
+    type: str
+    required: true
+  record:
+    description: Name of the run's record. Default is the last run of the environment that changed something.
+    type: str
+  records:
+    description: Folder of the records. Default is the one that this run's own record lies in.
+    type: path
+  dest:
+    description: Path of the file of tasks, of mode 0600. Default is C(undo.yml) in the folder of this run's own record.
+    type: path
+extends_documentation_fragment:
+  - sre.runbooks.verb
+  - sre.runbooks.attributes
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+author:
+  - sre.runbooks contributors (@sre-runbooks)
+"""
+
+EXAMPLES = r"""
+- name: Find what the last run changed
+  sre.runbooks.way_back:
+    environment_name: prod
+  register: back
+
+- name: Take it back
+  ansible.builtin.include_tasks: "{{ back.tasks_file }}"
+"""
+
+RETURN = r"""
+record:
+  description: Name of the record that is taken back.
+  returned: unless refused
+  type: str
+  sample: 2026-11-21T220456Z-rollback_deployment-prod
+tasks_file:
+  description: Path of the file of tasks.
+  returned: unless refused
+  type: str
+  sample: incidents/2026-11-21T223012Z-undo-prod/undo.yml
+run_lease:
+  description: The lease that the run had, as C(name), C(table) and C(region); empty where it had none.
+  returned: unless refused
+  type: dict
+  sample: {name: regami-api, table: sre-incident-locks, region: us-west-2}
+changes:
+  description: What the run did that is taken back, the last first.
+  returned: unless refused
+  type: list
+  elements: str
+  sample: [roll regami-service back to regami-api:3]
+left:
+  description: What it did that nothing takes back.
+  returned: unless refused
+  type: list
+  elements: str
+  sample: [end 3 sessions]
+before:
+  description: Always empty.
+  returned: unless refused
+  type: dict
+  sample: {}
+after:
+  description: Always empty.
+  returned: unless refused
+  type: dict
+  sample: {}
+steps:
+  description: Always empty, since nothing is changed.
+  returned: unless refused
+  type: list
+  elements: dict
+  sample: []
+undo:
+  description: Always empty.
+  returned: unless refused
+  type: list
+  elements: dict
+  sample: []
+waited_seconds:
+  description: Always 0.
+  returned: unless refused
+  type: float
+  sample: 0.0
+"""
+
+import os
+
+from ansible_collections.sre.runbooks.plugins.module_utils import record, way_back
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
+
+SERVICES = ()
+ARGUMENTS = dict(
+    environment_name=dict(type="str", required=True),
+    record=dict(type="str"),
+    records=dict(type="path"),
+    dest=dict(type="path"),
+)
+NAME = "undo.yml"
+
+
+class WayBack(Verb):
+    """Read a record and write what takes it back."""
+
+    def observe(self):
+        own = os.environ.get(record.FOLDER_VARIABLE, "")
+        parent, env = self.params["records"] or os.path.dirname(own), self.params["environment_name"]
+        if not parent:
+            raise Refusal(
+                "nothing says where the records are: enable the callback sre.runbooks.incident, or name records"
+            )
+        name = os.path.basename(os.path.normpath(self.params["record"] or way_back.newest(parent, env) or ""))
+        if name == ".":
+            raise Refusal(f"no run of env={env} in {parent} changed anything: nothing to take back")
+        back = way_back.way_back(parent, name, env)
+        path = self.params["dest"] or os.path.join(own, NAME)
+        try:
+            record.write(path, way_back.tasks(back, way_back.begun(parent, os.path.basename(own), name)))
+        except OSError as error:
+            raise Refusal(f"{path} cannot be written: {error.strerror}; name another dest") from error
+        return dict(back, tasks_file=path)
+
+    @staticmethod
+    def plan(observed, wanted):
+        changes = ["; ".join(each["what"]) for each in observed["calls"]]
+        told = {key: observed[key] for key in ("record", "tasks_file", "run_lease", "left")}
+        return Plan(notes=(f"takes back {observed['record']}",), returned=dict(told, changes=changes))
+
+    def view(self, observed):
+        return {}
+
+
+def main():
+    run(verb_module(ARGUMENTS), WayBack)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""undo.yml: what a run changed is taken back, and what others changed since is not."""
+
+from __future__ import annotations
+
+from killing import Point, answered, killed_at
+from test_emergency_scale import TARGET
+from world import EAST, World
+
+BOUND = "application-autoscaling:RegisterScalableTarget us-east-1"
+
+
+def test_a_run_is_taken_back_exactly_although_the_undo_was_killed(world: World) -> None:
+    before = world.snapshot()
+    scaled = world.runbook.run("emergency_scale", capacity="+50%")
+    assert scaled.returncode == 0 and world.snapshot() != before
+    planned = world.runbook.run("undo", "--check", "--diff")
+    assert (planned.returncode, planned.mutations, planned.report["outcome"]) == (0, [], "planned")
+    # Its bounds are back, its tasks are not: the state is neither what the run left nor what it found.
+    killed_at(world, Point("in the middle", answered("RegisterScalableTarget", EAST)), "undo")
+    back = world.runbook.run("undo")
+    assert (back.returncode, back.report["outcome"]) == (0, "recovered"), back.output
+    assert world.snapshot() == before
+    again = world.runbook.run("undo")
+    assert (again.returncode, again.mutations, again.report["outcome"]) == (0, [], "noop")
+
+
+def test_what_others_changed_since_is_left_alone(world: World) -> None:
+    world.runbook.run("emergency_scale", capacity="+50%")
+    names = world.names(EAST)
+    resource = f"service/{names['cluster']}/{names['service']}"
+    world.aws("application-autoscaling").register_scalable_target(
+        **TARGET, ResourceId=resource, MinCapacity=1, MaxCapacity=7
+    )
+    run = world.runbook.run("undo")
+    assert (run.returncode, run.mutations) == (0, [])
+    assert "Left alone, since something changed it after that run" in run.output
+
+
+def test_a_typo_names_the_folder(world: World) -> None:
+    run = world.runbook.run("undo", run="yesterday")
+    (complaint,) = run.complaints
+    assert "yesterday is no record of a run: say -e run=NAME" in complaint and run.mutations == []

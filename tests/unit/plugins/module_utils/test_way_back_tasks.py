@@ -1,0 +1,144 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from ansible_collections.sre.runbooks.plugins.module_utils import way_back
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+
+ENDED = {"event": "run_ended"}
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+_Loader.add_constructor("!unsafe", lambda loader, node: ("unsafe", node.value))
+
+
+def call(what, undo=True, **arguments):
+    back = [{"verb": "sre.runbooks.set", "arguments": {"to": f"before {what}"}}] if undo else []
+    return {"verb": "sre.runbooks.set", "arguments": arguments or {"to": what}, "what": [what], "undo": back}
+
+
+def step(*calls):
+    return {"event": "step", "step": "Set it", "host": "api", "calls": list(calls)}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes the record `name` with `events` after its start."""
+
+    def write(name, *events, playbook="scale", env="prod", resumes=None):
+        (tmp_path / name).mkdir()
+        start = {"event": "run_started", "playbook": playbook, "env": env, "resumes": resumes}
+        lines = "".join(json.dumps(event) + "\n" for event in (start, *events))
+        (tmp_path / name / "timeline.jsonl").write_text(lines)
+        return str(tmp_path)
+
+    return write
+
+
+def tasks(parent, name, begun=()):
+    return yaml.load(way_back.tasks(way_back.way_back(parent, name, "prod"), set(begun)), _Loader)
+
+
+def test_the_last_change_is_taken_back_first_also_that_of_a_run_it_went_on_with(written):
+    written("1-scale-prod", step(call("one"), call("two")))
+    parent = written("2-scale-prod", step(call("three")), ENDED, resumes="1-scale-prod")
+    back = [task for task in tasks(parent, "2-scale-prod") if "Take back" in task["name"]]
+    assert [task["sre.runbooks.set"]["to"] for task in back] == ["before three", "before two", "before one"]
+    assert all(task["notify"] == "Verify the service" for task in back)
+
+
+def test_each_asks_first_whether_all_is_as_it_was_left(written):
+    parent = written("1-scale-prod", step(call("one")), ENDED)
+    asked, back, left = tasks(parent, "1-scale-prod")
+    assert (asked["check_mode"], asked["sre.runbooks.set"]) == (True, {"to": "one"})
+    assert back["when"][1] == f"{asked['register']}.steps | default(none) == []"
+    assert left["when"][1] == f"not ({back['when'][1]})"
+    assert tasks(parent, "1-scale-prod", begun=[1])[1]["when"][1] == "true"
+
+
+ASKED = {"event": "preflight", "step": "1. Is it still as 1-scale-prod left it"}
+PROGRESS = {"event": "progress", "line": "set it"}
+TAKEN = {"event": "step", "step": "1. Take back: one"}
+
+
+@pytest.mark.parametrize(
+    ("events", "numbers"),
+    [
+        ([ASKED], set()),
+        ([ASKED, PROGRESS], {1}),
+        ([ASKED, PROGRESS, TAKEN], set()),
+        ([ASKED, PROGRESS, TAKEN, dict(ASKED, step="2" + ASKED["step"][1:]), PROGRESS], {2}),
+        ([dict(ASKED, step="1. Is it still as 0-scale-prod left it"), PROGRESS], set()),
+        ([PROGRESS, ASKED], set()),
+    ],
+)
+def test_a_change_in_the_middle_of_which_an_undo_was_killed_is_gone_on_with(written, events, numbers):
+    written("2-undo-prod", *events, playbook="undo")
+    parent = written("3-undo-prod", playbook="undo", resumes="2-undo-prod")
+    assert way_back.begun(parent, "3-undo-prod", "1-scale-prod") == numbers
+
+
+def test_what_was_recorded_is_no_template(written):
+    parent = written("1-scale-prod", step(call("one", page="{{ lookup('pipe', 'id') }}")), ENDED)
+    assert tasks(parent, "1-scale-prod")[0]["sre.runbooks.set"]["page"][0] == "unsafe"
+
+
+def test_the_password_comes_from_the_inventory(written):
+    parent = written("1-scale-prod", step(call("one", to="one", login_user="admin")), ENDED)
+    for task in tasks(parent, "1-scale-prod")[:2]:
+        assert "db_admin_password" in task["sre.runbooks.set"]["login_password"]
+
+
+def test_what_nothing_takes_back_is_told(written):
+    parent = written("1-scale-prod", step(call("one"), call("end 3 sessions", undo=False)), ENDED)
+    assert way_back.way_back(parent, "1-scale-prod", "prod")["left"] == ["end 3 sessions"]
+
+
+@pytest.mark.parametrize(
+    ("events", "options", "sentence"),
+    [
+        ([step(call("one"))], {}, "did not end: type its command again"),
+        ([ENDED], {}, "has nothing to take back"),
+        ([step(call("one", undo=False)), ENDED], {}, "has nothing to take back"),
+        ([step(call("one")), ENDED], {"env": "secondary"}, "say -e env=secondary"),
+        ([step(call("one")), ENDED], {"playbook": "undo"}, "took a run back"),
+        ([step(call("one", url="postgresql://me:***@db")), ENDED], {}, "was given a secret"),
+        (
+            [step(dict(call("one"), undo=[{"cannot": "it is promoted", "instead": "go on"}])), ENDED],
+            {},
+            "it is promoted, so 1-prod is not taken back: go on",
+        ),
+    ],
+)
+def test_no_way_back(written, events, options, sentence):
+    parent = written("1-prod", *events, **options)
+    with pytest.raises(Refusal, match=sentence):
+        way_back.way_back(parent, "1-prod", "prod")
+
+
+def test_the_newest_that_changed_something_is_meant(written):
+    written("1-scale-prod", step(call("one")), ENDED)
+    written("2-scale-prod", step(), ENDED)
+    written("3-undo-prod", step(call("two")), ENDED, playbook="undo")
+    parent = written("4-scale-other", step(call("three")), ENDED)
+    assert way_back.newest(parent, "prod") == "1-scale-prod"
+    assert way_back.newest(parent, "nowhere") is None
+
+
+def test_a_call_is_kept_without_what_is_given_anew():
+    given = {"to": 3, "none": None, "lease": {"token": 1}, "secret_key": way_back._HIDDEN, "region": "us-east-1"}
+    outcome = {"changed": True, "invocation": {"module_args": given}, "steps": [{"what": "set it"}], "undo": []}
+    kept = way_back.call("sre.runbooks.set", outcome)
+    assert kept["arguments"] == {"to": 3, "region": "us-east-1"} and kept["what"] == ["set it"]
+    assert way_back.call("sre.runbooks.set", {"changed": False}) is None
+    assert way_back.call("sre.runbooks.incident_lock", outcome) is None
