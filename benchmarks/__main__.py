@@ -31,6 +31,7 @@ from . import (
     log_errors,
     pg_kill_queries,
     rollback_alb,
+    s3_restore,
     verb_cost,
 )
 from .contest import NotRecovered
@@ -47,6 +48,7 @@ CONTESTS = {
         log_errors.CONTEST,
         *pg_kill_queries.CONTESTS,
         rollback_alb.CONTEST,
+        s3_restore.CONTEST,
         verb_cost.CONTEST,
     )
 }

@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from .world import World
 
 
+# Permissions that go by another name than the call.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+_ACTIONS = {
+    "CopyObject": "PutObject",
+    "DeleteObjects": "DeleteObject",
+    "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
+    "ListObjectVersions": "ListBucketVersions",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "UploadPart": "PutObject",
+    "UploadPartCopy": "PutObject",
+}
+
+
 @dataclass(frozen=True)
 class Session:
     role: str  # its name
@@ -53,7 +68,7 @@ def refuse(call: Call) -> None:
         return
     from moto.iam.access_control import PermissionResult
 
-    action, resource = f"s3:{call.action}", f"arn:aws:s3:::{call.path.strip('/')}"
+    action, resource = f"s3:{_ACTIONS.get(call.action, call.action)}", f"arn:aws:s3:::{call.path.strip('/')}"
     role_arn = f"arn:aws:iam::{_world.account_id}:role/{session.role}"
     # The order in which AWS names the reason: an explicit deny of either kind comes before a permission that is missing.
     of_bucket = _judged(_bucket_policy(call.path.strip("/").partition("/")[0], role_arn), action, resource)

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from .wire import Call
     from .world import World
 
-DATA = ("PutItem", "UpdateItem", "DeleteItem", "PutObject", "DeleteObject", "PutLogEvents", "PutMetricData")
+DATA = (
+    "PutItem",
+    "UpdateItem",
+    "DeleteItem",
+    "PutObject",
+    "CopyObject",
+    "DeleteObject",
+    "DeleteObjects",
+    "PutLogEvents",
+    "PutMetricData",
+)
 MOST = 50
 # Services whose events go by another name than that of their client.
 _SOURCES = {"elbv2": "elasticloadbalancing", "cloudwatch": "monitoring"}

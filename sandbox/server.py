@@ -91,7 +91,10 @@ class _Handler(Handler):
         for name, value in response.headers.items():
             if name.lower() not in ("content-length", "date", "server", "connection", "transfer-encoding", "status"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(response.body)))
+        # That of a HEAD tells how long the answer to a GET would be.
+        told = {name.lower(): value for name, value in response.headers.items()}.get("content-length")
+        length = told if self.command == "HEAD" and told else str(len(response.body))
+        self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(response.body)
@@ -109,7 +112,10 @@ def _dispatch(server: _Server, call: Call) -> Response:
             return error(call, refused.code, refused.message, refused.status)
         except Exception as failure:
             return _unanswerable(world, call, failure)
-        if (response.status == 404 and not response.body) or b"<!doctype html" in response.body[:20].lower():
+        # What moto has no route for; the answer to a HEAD never has a body.
+        if (
+            response.status == 404 and not response.body and call.method != "HEAD"
+        ) or b"<!doctype html" in response.body[:20].lower():
             return _unanswerable(world, call, NotImplementedError())
         if call.is_change and response.status < 300:
             for follow_up in world.after_change:

@@ -26,6 +26,8 @@ _READS = re.compile(
     r"(Describe|List|Get|BatchGet|TransactGet|Head|Query$|Scan$|Filter|Lookup|Search|Test|AssumeRole|StartQuery|Check)"
 )
 
+_COPIES = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
+
 # kind of fault -> (HTTP status, {protocol: error code}, message); "" is every other protocol.
 _FAULTS: dict[str, tuple[int, dict[str, str], str]] = {
     "throttle": (
@@ -113,7 +115,9 @@ class Call:
             return self.headers["x-amz-target"].rpartition(".")[2]
         if self.protocol in ("query", "ec2"):
             return self.params.get("Action", "")
-        return self._rest_action()
+        name = self._rest_action()
+        # One and the same path; what is to be copied stands in a header.
+        return _COPIES.get(name, name) if "x-amz-copy-source" in self.headers else name
 
     def _rest_action(self) -> str:
         from moto.core.request import Request
@@ -160,6 +164,8 @@ def fault(call: Call, kind: str, code: str | None = None) -> Response:
         who = "arn:aws:iam::123456789012:user/sandbox"
         action = f"{call.service}:{call.action}"
         message = f"User: {who} is not authorized to perform: {action} because no identity-based policy allows it"
+    if kind == "throttle" and call.service == "s3":
+        status, usual, message = 503, "SlowDown", "Please reduce your request rate."
     if call.protocol == "json" and status == 403:
         status = 400  # AWS JSON 1.x services answer 400 to these
     return error(call, code or usual, message, status)

@@ -39,6 +39,7 @@ PARTS = (
     "basics",
     "access",
     "object_lock",
+    "s3",
     "subnets",
     "interfaces",
     "cloudwatch",

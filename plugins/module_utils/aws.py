@@ -42,6 +42,7 @@ THROTTLED = (
     "RequestThrottledException",
     "EC2ThrottledException",
     "BandwidthLimitExceeded",
+    "503",  # SlowDown of a HEAD, whose answer has no body
 )
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 BAD_CREDENTIALS = (
@@ -211,23 +212,40 @@ class Aws:
     def _change(self, client, api, operation, region, arguments):
         @AWSRetry.jittered_backoff(retries=6, delay=0.3, max_delay=8, catch_extra_error_codes=list(THROTTLED))
         def attempt():
-            try:
-                return getattr(client, operation)(**arguments)
-            except boto_errors.ClientError as error:
-                status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-                if status >= 500 and code_of(error) not in THROTTLED:
-                    raise LostAnswer(explain(error, api, operation, region or self.region)) from error
-                raise
+            return self._sent(client, api, operation, region, arguments)
 
+        return attempt()
+
+    def once(self, api, operation, /, region=None, **arguments):
+        """A call, read or mutation, that is sent exactly once: for who paces many of them by what they answer.
+
+        Raises:
+            Throttled: it was not carried out, and may be sent again later.
+            LostAnswer: time-out, reset or a server error.
+            botocore ClientError: AWS said no.
+        """
+        client = self.client(api, region)
         try:
-            return attempt()
+            return self._ask(region, lambda: self._sent(client, api, operation, region, arguments))
         except boto_errors.ClientError as error:
-            error.sre_call = (api, operation, region or self.region)
+            if code_of(error) in THROTTLED:
+                raise Throttled(f"{explain(error)}: wait a minute and repeat the command") from error
+            raise
+
+    def _sent(self, client, api, operation, region, arguments):
+        named = (api, operation, region or self.region)
+        try:
+            return getattr(client, operation)(**arguments)
+        except boto_errors.ClientError as error:
+            error.sre_call = named
+            status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+            if status >= 500 and code_of(error) not in THROTTLED:
+                raise LostAnswer(explain(error)) from error
             raise
         except (boto_errors.ConnectionError, boto_errors.HTTPClientError) as error:
-            raise LostAnswer(explain(error, api, operation, region or self.region)) from error
+            raise LostAnswer(explain(error, *named)) from error
         except boto_errors.BotoCoreError as error:
-            raise Stop(explain(error, api, operation, region or self.region)) from error
+            raise Stop(explain(error, *named)) from error
 
 
 def code_of(error):

@@ -35,6 +35,9 @@ REFUSED = {
     # There is no such task, and no such instance in the group.
     "Another task for the one that is hot": "ECS knows no task 0123456789abcdef0123456789abcdef",
     "Another instance for the one that is hot": "regami-fleet has no instance",
+    # Nobody has uploaded anything yet.
+    "The photos as they were before the clean-up job": "nothing is, or was, below",
+    "The whole bucket from its backup": "nothing is, or was, below",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",
