@@ -67,9 +67,10 @@ def _security_groups(world: World, region: str) -> dict[str, str]:
             ("alb", "regami load balancers"),
             ("app", "regami application"),
             ("db", "regami database"),
-            ("quarantine", "nothing may come in"),
+            ("quarantine", "nothing may come in or go out"),
         )
     }
+    ec2.revoke_security_group_egress(made["quarantine"], "-1", None, None, [{"CidrIp": "0.0.0.0/0"}])
     allow = ec2.authorize_security_group_ingress
     allow(made["alb"], "tcp", "80", "8080", ip_ranges=[{"CidrIp": "0.0.0.0/0"}])
     allow(made["app"], "tcp", str(APP_PORT), str(APP_PORT), ip_ranges=[], source_groups=[{"GroupId": made["alb"]}])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import elbv2_api
+from . import connection_tracking, elbv2_api
 from .addresses import free_port
 from .cloudwatch import publish
 from .faults import Fault
@@ -100,9 +100,18 @@ def refresh() -> None:
         backend = _world.backend("elbv2", region)
         for arn, configured in backend.target_groups.items():
             configured.load_balancer_arns = sorted(elbv2_api.users_of(backend, arn))
-            groups[arn].use(bool(configured.load_balancer_arns))
+            users = configured.load_balancer_arns
+            groups[arn].use(bool(users))
+            groups[arn].source = balancers[users[0]].address if users else None
     if _proxy:
         _serve(_proxy)
+
+
+def _members(group_id: str) -> list[str]:
+    """Addresses of the balancers in a security group."""
+    backends = [_world.backend("elbv2", region) for region in _world.regions]
+    found = [arn for each in backends for arn, made in each.load_balancers.items() if group_id in made.security_groups]
+    return [balancers[arn].address for arn in found if arn in balancers]
 
 
 def _balancer(region: str, arn: str, configured: Any) -> Balancer:
@@ -225,6 +234,7 @@ def install(world: World) -> None:
         _moto[function.__name__] = getattr(ELBv2Backend, function.__name__)
         setattr(ELBv2Backend, function.__name__, function)
     world.after_change.append(lambda call: refresh() if call.service == "elbv2" else None)
+    connection_tracking.members.append(_members)
 
 
 def http_port() -> int:

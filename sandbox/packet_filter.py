@@ -12,14 +12,25 @@ The socket belongs to another process: https://man7.org/linux/man-pages/man2/pid
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Iterable
 
 _SYS_PIDFD_GETFD = 438
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-# One instruction of the classic packet filter, BPF_RET with 0 bytes.
-_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
+
+
+def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    """Of the classic packet filter. https://docs.kernel.org/networking/filter.html"""
+    return struct.pack("HBBI", code, if_true, if_false, operand)
+
+
+_LOAD, _AND, _JUMP_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
+_DROP, _KEEP = _instruction(_RETURN, 0), _instruction(_RETURN, 0xFFFFFFFF)
+# Where the sender's address is in the header of IPv4, counted from where the network layer begins (SKF_NET_OFF).
+_SENDER = _instruction(_LOAD, (-0x100000 + 12) & 0xFFFFFFFF)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -30,14 +41,28 @@ def drop(pid: int, address: str, port: int, on: bool) -> None:
     """
     with _listener(pid, address, port) as listener:
         if on:
-            program = ctypes.create_string_buffer(_DROP_ALL)
-            # struct sock_fprog: the number of instructions, and where they are.
-            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+            _attach(listener, [_DROP])
         else:
             try:
                 listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
             except FileNotFoundError:
                 pass  # there is none
+
+
+def let_in(listener: socket.socket, sources: Iterable[ipaddress.IPv4Network]) -> None:
+    """Drop all that comes to a listening socket of this process from elsewhere than `sources`."""
+    program = []
+    for source in sources:
+        network, mask = int(source.network_address), int(source.netmask)
+        program += [_SENDER, _instruction(_AND, mask), _instruction(_JUMP_EQUAL, network, 0, 1), _KEEP]
+    _attach(listener, [*program, _DROP])
+
+
+def _attach(listener: socket.socket, instructions: list[bytes]) -> None:
+    program = ctypes.create_string_buffer(b"".join(instructions))
+    # struct sock_fprog: the number of instructions, and where they are.
+    given = struct.pack("HP", len(instructions), ctypes.addressof(program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, given)
 
 
 def _listener(pid: int, address: str, port: int) -> socket.socket:

@@ -70,6 +70,7 @@ class Group:
 
     arn: str
     region: str
+    source: str | None = None  # the address of the balancer that uses it, by which instances know it
     path: str = "/"
     codes: tuple[range, ...] = (range(200, 201),)
     timeout: float = 2.0
@@ -245,7 +246,7 @@ class Proxy:
         request = f"{head}User-Agent: ELB-HealthChecker/2.0\r\n\r\n".encode()
         try:
             async with asyncio.timeout(group.timeout):
-                status, _, _ = await _exchange(target, request)
+                status, _, _ = await _exchange(target, request, group.source)
         except TimeoutError:
             return "Target.Timeout", "Request timed out"
         except (OSError, Broken):
@@ -304,7 +305,7 @@ class Proxy:
         target.in_flight += 1
         try:
             async with asyncio.timeout(balancer.idle_timeout):
-                status, headers, body = await _exchange(target, _forwarded(request, client, listener))
+                status, headers, body = await _exchange(target, _forwarded(request, client, listener), group.source)
         except TimeoutError:
             return self._refuse(balancer, 504)
         except (OSError, Broken):
@@ -393,9 +394,10 @@ def _forwarded(request: Request, client: str, listener: Listener) -> bytes:
     return b"\r\n".join(lines) + request.body
 
 
-async def _exchange(target: Target, request: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+async def _exchange(target: Target, request: bytes, source: str | None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """One request on a connection of its own. Raises OSError, TimeoutError, or Broken when the answer is cut short."""
-    reader, writer = await asyncio.open_connection(target.host or target.address, target.port)
+    own = (source, 0) if source and target.host else None
+    reader, writer = await asyncio.open_connection(target.host or target.address, target.port, local_addr=own)
     try:
         writer.write(request)
         answer = await reader.read(-1)

@@ -42,6 +42,8 @@ PARTS = (
     "s3",
     "subnets",
     "interfaces",
+    "instances",
+    "connection_tracking",
     "cloudwatch",
     "quotas",
     "cloudtrail",

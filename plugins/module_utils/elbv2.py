@@ -40,6 +40,28 @@ def target_health(aws, arn, region):
     ]
 
 
+def registered(aws, vpc, ids):
+    """[(arn, id, port, state)] of what is registered by one of `ids` (instance ids, addresses) in the target groups of a VPC."""
+    groups = [
+        each["TargetGroupArn"]
+        for each in _all(aws, "describe_target_groups", "TargetGroups", None)
+        if each.get("VpcId") == vpc and each.get("TargetType") in ("instance", "ip")
+    ]
+    found = {}
+    # A few at a time: an account may have hundreds, and AWS throttles.
+    for first in range(0, len(groups), 10):
+        some = groups[first : first + 10]
+        found |= together(
+            **{arn: lambda arn=arn: aws.read("elbv2", "describe_target_health", TargetGroupArn=arn) for arn in some}
+        )
+    return [
+        (arn, each["Target"]["Id"], each["Target"]["Port"], each["TargetHealth"]["State"])
+        for arn, answer in found.items()
+        for each in answer["TargetHealthDescriptions"]
+        if each["Target"]["Id"] in ids
+    ]
+
+
 def troubles(targets):
     """A line for each target that is not healthy."""
     return [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whom the security groups of an instance let in."""
+"""Security groups, and whom they let in."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def let_in(aws, instance, region):
         for rule in group["IpPermissions"]
         if covers(rule, instance["port"]) and (sources := list(_sources(rule)))
     )
+
+
+def all_groups(aws, filters):
+    """The security groups that have these {filter of DescribeSecurityGroups: value}, in the verb's region."""
+    asked = [{"Name": name, "Values": [value]} for name, value in filters.items()]
+    return aws.read("ec2", "describe_security_groups", Filters=asked)["SecurityGroups"]
 
 
 def covers(rule, port, protocol="tcp"):

@@ -10,6 +10,7 @@
     first_day    the group, its launch template and its past
     pipeline     ships a build
     hot_process  what eats the processors of an instance
+    intruder     who has come into one
 
 Its instances start when somebody first asks Auto Scaling anything, or users come, which most drills never do.
 """
@@ -18,12 +19,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import api, first_day, groups, hot_process, pipeline, refresh
+from . import api, first_day, groups, hot_process, intruder, pipeline, refresh
 
 if TYPE_CHECKING:
     from ..world import World
 
-faults = pipeline.faults | hot_process.faults
+faults = pipeline.faults | hot_process.faults | intruder.faults
 install = api.install
 
 

@@ -58,7 +58,17 @@ def note_termination(group: Any, instance_id: str) -> dict:
     )
 
 
-def end_termination(group: Any, instance_id: str) -> None:
+def note_detachment(group: Any, instance_id: str) -> dict:
+    return _note(
+        group,
+        Description=f"Detaching EC2 instance: {instance_id}",
+        Cause=f"instance {instance_id} was detached in response to a user request",
+        StatusCode="InProgress",
+        Progress=50,
+    )
+
+
+def end(group: Any, instance_id: str) -> None:
     from moto.core.utils import utcnow
 
     for each in of(group):

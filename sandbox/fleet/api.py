@@ -137,6 +137,59 @@ def terminate_instance_in_auto_scaling_group(response: Any) -> Any:
     return ActionResult({"Activity": activities.note_termination(group, name)})
 
 
+def detach_instances(response: Any) -> Any:
+    """They run on; the group launches others, unless it is to have less.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DetachInstances.html
+    """
+    from moto.core.responses import ActionResult
+
+    group, names = _group(response), response._get_param("InstanceIds", [])
+    mine = {state.instance.id: groups.machines[state.instance.id] for state in group.instance_states}
+    for name in names:
+        if name not in mine:
+            raise _error("ValidationError", f"The instance {name} is not part of Auto Scaling group {group.name}.")
+        if mine[name].lifecycle != "InService":
+            raise _error("ValidationError", f"The instance {name} is not in InService or Standby.")
+    if response._get_bool_param("ShouldDecrementDesiredCapacity", False):
+        if group.desired_capacity - len(names) < group.min_size:
+            raise _error("ValidationError", f"Currently, desiredSize equals minSize ({group.min_size}).")
+        group.desired_capacity -= len(names)
+    for name in names:
+        mine[name].detach()
+    return ActionResult({"Activities": [activities.note_detachment(group, name) for name in names]})
+
+
+def attach_instances(response: Any) -> Any:
+    """The group is to have so many more.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_AttachInstances.html
+    """
+    from moto.autoscaling.models import ASG_NAME_TAG, InstanceState
+    from moto.core.responses import EmptyResult
+
+    group, names = _group(response), response._get_param("InstanceIds", [])
+    for name in names:
+        machine = groups.machines.get(name)
+        if machine is None or machine.lifecycle != "Detached":
+            raise _error("ValidationError", f"Invalid Instance ID(s) given: {name} is not free to be attached")
+    if group.desired_capacity + len(names) > group.max_size:
+        raise _error("ValidationError", f"Currently, desiredSize equals maxSize ({group.max_size}).")
+    group.desired_capacity += len(names)
+    for name in names:
+        machine, protected = groups.machines[name], group.new_instances_protected_from_scale_in
+        state = InstanceState(machine.instance, protected_from_scale_in=protected, autoscaling_group=group)
+        group.instance_states.append(state)
+        machine.join(state)
+        group.ec2_backend.create_tags([name], {ASG_NAME_TAG: group.name})
+    return EmptyResult()
+
+
+def describe_auto_scaling_instances(response: Any) -> Any:
+    groups.wake()
+    return _moto["describe_auto_scaling_instances"](response)
+
+
 def put_scheduled_update_group_action(response: Any) -> Any:
     at = schedule.moment(response._get_param("StartTime"))
     if at is not None and at <= datetime.now(UTC):
@@ -170,6 +223,9 @@ def install(world: World) -> None:
         describe_auto_scaling_groups,
         describe_scaling_activities,
         put_scheduled_update_group_action,
+        attach_instances,
+        detach_instances,
+        describe_auto_scaling_instances,
         terminate_instance_in_auto_scaling_group,
     ):
         _moto[function.__name__] = getattr(AutoScalingResponse, function.__name__, None)
@@ -178,6 +234,7 @@ def install(world: World) -> None:
     FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
     # Instances are registered when they are in service, not when the group is made.
     AutoScalingBackend.update_attached_target_groups = lambda backend, name: None
+    AutoScalingBackend.notify_terminate_instances = lambda backend, instance_ids: None
     InstanceState.launch_template = property(_launch_template)
     world.after_change.append(
         lambda call: groups.wake() if call.service == "autoscaling" and not world.seeding else None

@@ -41,11 +41,20 @@ def sleep() -> None:
     activities.forget()
 
 
+def _bury() -> None:
+    """Instances that somebody terminated past Auto Scaling; a group finds that its own are not healthy."""
+    for machine in [each for each in machines.values() if each.instance.state == "terminated"]:
+        machine.kill()
+        if machine.lifecycle == "Detached":
+            del machines[machine.id]
+
+
 def run(world: World) -> None:
     while not _wake.is_set():
         world.pause(TICK_SECONDS)
     while True:
         with world.lock:
+            _bury()
             for region in world.regions:
                 if region in world.cut_regions:
                     continue
@@ -102,6 +111,7 @@ def launch(world: World, group: Any, version: int) -> Machine | None:
         1,
         None,
         [],
+        security_group_ids=data["SecurityGroupIds"],
         instance_type=data["InstanceType"],
         tags={"instance": group.get_propagated_tags() | {ASG_NAME_TAG: group.name}},
         subnet_id=group.vpc_zone_identifier.split(",")[0],
@@ -123,15 +133,25 @@ def terminate(group: Any, machine: Machine) -> bool:
 
 
 def _reconcile(world: World, group: Any) -> None:
+    from moto.autoscaling.models import ASG_NAME_TAG
+
     grace = float(group.health_check_grace_period or 0)
     for state in list(group.instance_states):
         machine = machines[state.instance.id]
         machine.advance(grace)
         if state.lifecycle_state == "Terminated":
             group.instance_states.remove(state)
+            machine.kill()
+            # Auto Scaling terminates what is protected too.
+            # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
+            state.instance.disable_api_termination = False
             group.ec2_backend.terminate_instances([machine.id])
             del machines[machine.id]
-            activities.end_termination(group, machine.id)
+            activities.end(group, machine.id)
+        elif state.lifecycle_state == "Detached":
+            group.instance_states.remove(state)
+            group.ec2_backend.delete_tags([machine.id], {ASG_NAME_TAG: group.name})
+            activities.end(group, machine.id)
         elif state.health_status == "Unhealthy" and machine.is_active and "ReplaceUnhealthy" not in suspended(group):
             refresh.note_failure(group, machine)
             terminate(group, machine)

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import builds, elbv2
+from .. import builds, connection_tracking, elbv2, instances
 from ..addresses import Addresses
 
 if TYPE_CHECKING:
@@ -38,18 +38,24 @@ class Machine:
     """What runs on one instance. Its methods are called with the world's lock held."""
 
     def __init__(self, world: World, state: Any, version: int, user_data: str) -> None:
-        self._world, self._state = world, state
-        self.id, self.version = state.instance.id, version
+        self._world = world
+        self.id, self.version, self.instance = state.instance.id, version, state.instance
         self.instance_type, self.region = state.instance.instance_type, state.auto_scaling_group.region
         self.settings = settings_of(user_data)
-        # As in a VPC, each instance has an address of its own and all listen on the same port.
-        self.address, self.port = _addresses.free([elbv2.APP_PORT]), elbv2.APP_PORT
-        self.group_arns = list(state.auto_scaling_group.target_group_arns)
+        # As in a VPC, each instance has an address of its own and all listen on the same port; inside, behind its interface.
+        self.port = elbv2.APP_PORT
+        self.address, self._inside = _addresses.free([self.port]), _addresses.free([self.port])
+        self._interface = instances.first_interface(state.instance).id
         self.born = time.monotonic()
         self.in_service_since: float | None = None
-        self._since = time.monotonic()
         self._process: Process | None = None
-        state.lifecycle_state, state.version = "Pending", version
+        self.join(state)
+
+    def join(self, state: Any) -> None:
+        """Become one of a group."""
+        self._state, self._since = state, time.monotonic()
+        self.group_arns = list(state.auto_scaling_group.target_group_arns)
+        state.lifecycle_state, state.version = "Pending", self.version
 
     @property
     def pid(self) -> int | None:
@@ -85,7 +91,13 @@ class Machine:
             states = [target.state for arn in self.group_arns if (target := elbv2.target(arn, self.id))]
             if ended or (age > grace and "unhealthy" in states):
                 self._state.health_status = "Unhealthy"
-        elif self.lifecycle == "Terminating" and not any(elbv2.target(arn, self.id) for arn in self.group_arns):
+        elif self.lifecycle in ("Terminating", "Detaching") and any(
+            elbv2.target(arn, self.id) for arn in self.group_arns
+        ):
+            pass  # requests in hand are answered first
+        elif self.lifecycle == "Detaching":
+            self._state.lifecycle_state = "Detached"
+        elif self.lifecycle == "Terminating":
             if ended or self._process is None:
                 self._state.lifecycle_state = "Terminated"
             elif time.monotonic() - self._since > STOP_SECONDS:
@@ -95,16 +107,24 @@ class Machine:
 
     def terminate(self) -> None:
         """Leave the load balancers, drain, end."""
+        self._leave("Terminating")
+
+    def detach(self) -> None:
+        """Leave the load balancers, drain, and run on as nobody's."""
+        self._leave("Detaching")
+
+    def _leave(self, lifecycle: str) -> None:
         if self.is_active:
             for arn in self.group_arns:
                 elbv2.deregister(self.region, arn, self.id)
-            self._state.lifecycle_state, self._since = "Terminating", time.monotonic()
+            self._state.lifecycle_state, self._since = lifecycle, time.monotonic()
 
     def signal(self, number: int) -> None:
         if self._process and self._process.poll() is None:
             self._process.signal(number)
 
     def kill(self) -> None:
+        connection_tracking.detach(self._interface)
         if self._process and self._process.poll() is None:
             self._process.kill()
 
@@ -112,18 +132,19 @@ class Machine:
         environment = self.settings | builds.environment_of(
             f"regami-fleet:{self.settings.get('APP_VERSION', 'latest')}"
         )
-        environment |= {"APP_HOST": self.address, "APP_PORT": str(self.port), "APP_TASK": self.id}
+        environment |= {"APP_HOST": self._inside, "APP_PORT": str(self.port), "APP_TASK": self.id}
         environment["DATABASE_PASSWORD"] = self._world.secret("db_app")
         log = self._world.home / "fleet" / f"{self.id}.log"
         log.parent.mkdir(exist_ok=True)
         self._process = self._world.spawn(
             f"instance {self.id}", [sys.executable, "-m", "sandbox.app"], env=environment, log=log, region=self.region
         )
+        connection_tracking.attach(self.region, self._interface, self.address, self._inside, self.port)
 
     def _accepts(self) -> bool:
         with socket.socket() as probe:
             probe.settimeout(0.2)
-            return probe.connect_ex((self.address, self.port)) == 0
+            return probe.connect_ex((self._inside, self.port)) == 0
 
     def _enter_service(self) -> None:
         self._state.lifecycle_state, self.in_service_since = "InService", time.monotonic()

@@ -66,6 +66,7 @@ def fitted(task: dict, state: dict) -> dict:
         ("d-A1B2C3D4E", state["codedeploy"]["first_deployment"]),
         ("i-0123456789abcdef0", state["batch"]["instance_ids"][0]),
         ("sg-0a1b2c3d", west["db_security_group"]),
+        ("sg-0quarantine", east["quarantine_security_group"]),
         ("https://api.regami.test", state["public_url"]),
         ("https://recovery.regami.test", state["recovery_api"]["url"]),
     ):

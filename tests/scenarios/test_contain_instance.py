@@ -1,0 +1,159 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An intruder is in an instance of the fleet and holds a connection open: it is kept, cut off, and put back as it was."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from world import EAST, World
+
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws
+from ansible_collections.sre.runbooks.plugins.modules import ec2_isolate
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
+from sandbox.ssm.machine import namespaces
+
+pytestmark = pytest.mark.skipif(namespaces() is None, reason="this machine allows no file systems of their own")
+# Seconds that an answer may take; the application is next door.
+PATIENCE = 0.5
+PROTECTIONS = {
+    "disableApiTermination": "DisableApiTermination",
+    "disableApiStop": "DisableApiStop",
+    "instanceInitiatedShutdownBehavior": "InstanceInitiatedShutdownBehavior",
+}
+
+
+class Killed(BaseException):
+    """The run ends between two calls, without a word."""
+
+
+class Suspect:
+    """The instance that an intruder is in."""
+
+    def __init__(self, world: World) -> None:
+        world.begin()
+        world.sandbox.fault("intruder")
+        state = world.sandbox.state
+        known = state["intruder"]
+        self.world, self.id = world, known["instance"]
+        self._source, self._place = known["address"], tuple(known["open"])
+        self.ec2, self._group = world.aws("ec2"), state["fleet"]["target_group_arn"]
+        self.quarantine = state["regions"][EAST]["quarantine_security_group"]
+        self._to_aws = {
+            "region": EAST,
+            "endpoint_url": state["endpoint_url"],
+            "access_key": "sandbox",
+            "secret_key": "sandbox",
+        }
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket()
+        connection.settimeout(PATIENCE)
+        connection.bind((self._source, 0))
+        connection.connect(self._place)
+        return connection
+
+    def run(self, state: str, check: bool = False) -> dict[str, Any]:
+        asked = {"instance_id": self.id, "security_group": self.quarantine, "state": state}
+        return run_main(ec2_isolate.main, check, **asked, **self._to_aws)
+
+    def killed_after(self, changes: int, state: str) -> bool:
+        """Kill a run when AWS has applied so many changes; False where it ended before."""
+        left, original = iter(range(changes - 1, -1, -1)), Aws.change
+
+        def change(aws: Aws, *named: Any, **arguments: Any) -> Any:
+            answer = original(aws, *named, **arguments)
+            if not next(left):
+                raise Killed
+            return answer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Aws, "change", change)
+            try:
+                self.run(state)
+            except Killed:
+                return True
+        return False
+
+    @property
+    def found(self) -> dict:
+        return self.ec2.describe_instances(InstanceIds=[self.id])["Reservations"][0]["Instances"][0]
+
+    def snapshots(self) -> set[str]:
+        filters = [{"Name": "tag:sre.runbooks:instance", "Values": [self.id]}]
+        return {each["SnapshotId"] for each in self.ec2.describe_snapshots(Filters=filters)["Snapshots"]}
+
+    def picture(self) -> dict:
+        """All that an isolation changes, resource by resource."""
+        found = self.found
+        group = self.world.aws("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"][0]
+        health = self.world.aws("elbv2").describe_target_health(TargetGroupArn=self._group)["TargetHealthDescriptions"]
+        return {
+            "state": found["State"]["Name"],
+            "groups": {each["NetworkInterfaceId"]: each["Groups"] for each in found["NetworkInterfaces"]},
+            "tags": {each["Key"]: each["Value"] for each in found["Tags"]},
+            "protections": {
+                name: self.ec2.describe_instance_attribute(InstanceId=self.id, Attribute=name)[key]["Value"]
+                for name, key in PROTECTIONS.items()
+            },
+            "member": [
+                (each["LifecycleState"], each["HealthStatus"], each["ProtectedFromScaleIn"])
+                for each in group["Instances"]
+                if each["InstanceId"] == self.id
+            ],
+            "capacity": [group[key] for key in ("MinSize", "DesiredCapacity", "MaxSize")] + [len(group["Instances"])],
+            "target": [
+                (each["Target"], each["TargetHealth"]["State"]) for each in health if each["Target"]["Id"] == self.id
+            ],
+            "security_groups": sorted(
+                each["GroupId"] for each in self.ec2.describe_security_groups()["SecurityGroups"]
+            ),
+        }
+
+
+def answers(connection: socket.socket) -> bool:
+    connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    try:
+        return connection.recv(4096).startswith(b"HTTP/1.1 200")
+    except TimeoutError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def suspect(any_world: World) -> Iterator[Suspect]:
+    yield Suspect(any_world)
+    any_world.sandbox.heal()
+
+
+def test_killed_after_any_call_it_is_isolated_and_released_all_the_same(suspect: Suspect) -> None:
+    before, kept = suspect.picture(), suspect.snapshots()
+    assert not suspect.run("isolated", check=True)["failed"]
+    assert suspect.picture() == before
+    for number in count(1, 2):
+        held = suspect.connect()
+        assert answers(held)
+        was_killed = suspect.killed_after(number, "isolated")
+        # Whatever it had come to: nothing has taken the instance, and its volumes were kept before anything else was done.
+        assert suspect.found["State"]["Name"] == "running"
+        assert number < 2 or len(suspect.snapshots()) == len(kept) + 1
+        again = suspect.run("isolated")
+        assert not again["failed"], again
+        assert not answers(held), "the intruder's connection is not cut"
+        seen = suspect.picture()
+        assert seen["groups"].popitem()[1] == [{"GroupId": suspect.quarantine, "GroupName": "regami-quarantine"}]
+        assert seen["protections"] == dict(zip(PROTECTIONS, (True, True, "stop"), strict=True))
+        assert (seen["member"], seen["target"]) == ([], [])
+        assert len(suspect.snapshots()) == len(kept) + 1
+        kept = suspect.snapshots()
+        was_killed |= suspect.killed_after(number, "released")
+        again = suspect.run("released")
+        assert not again["failed"], again
+        assert suspect.picture() == before
+        if not was_killed:
+            break
+    assert number > 10  # there were so many calls to be killed after
+    assert suspect.snapshots() == kept
