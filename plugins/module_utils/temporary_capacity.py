@@ -116,6 +116,15 @@ def count_of(asked, base, what="capacity"):
     return count
 
 
+def may_grow(asked, count):
+    """Whether more than the present `count` can come of it. Fewer need no room, and nobody to ask for it who may be gone; so does
+    a capacity that is given back (None).
+    """
+    if asked is None or asked.startswith("-"):
+        return False
+    return not (asked.isdigit() and int(asked) <= count)
+
+
 def fitting(before, count):
     """The size with bounds that let `count` last: scaling may give more than that, or less of what was less before."""
     if before.bounds is None:

@@ -169,8 +169,7 @@ class AsgCapacity(Verb):
         )
         if self.known is None:
             self.known = {each["ActivityId"] for each in seen["activities"]}
-        rooms = [] if self.params["restore"] else self._rooms(seen["group"])
-        return dict(seen, rooms=rooms, now=time.time())
+        return dict(seen, rooms=self._rooms(seen["group"]), now=time.time())
 
     def _scheduled(self):
         """{at, floor, ceiling} of the scheduled action that gives back, or None."""
@@ -187,6 +186,8 @@ class AsgCapacity(Verb):
 
     def _rooms(self, group):
         """What more instances take some of, as far as the present ones tell."""
+        if not temporary.may_grow(self.params["capacity"], group["DesiredCapacity"]):
+            return []
         asked = {"vcpus": lambda: self._vcpus(group)}
         if group.get("VPCZoneIdentifier"):
             asked["addresses"] = lambda: room.addresses(self.aws, group["VPCZoneIdentifier"].split(","))

@@ -227,12 +227,14 @@ class EcsCapacity(Verb):
             self.events = {event["id"] for event in service.get("events", [])}
         more = together(
             targets=lambda: self.service.targets(self.groups),
-            rooms=lambda: [] if self.params["restore"] else self._rooms(service),
+            rooms=lambda: self._rooms(service),
         )
         return dict(seen, **more, now=time.time())
 
     def _rooms(self, service):
         """What more tasks take some of, as far as it is known where they run."""
+        if not temporary.may_grow(self.params["capacity"], service["desiredCount"]):
+            return []
         asked, network = {}, (service.get("networkConfiguration") or {}).get("awsvpcConfiguration")
         if room.fargate_kinds(service):
             definition = self.service.definition(service["taskDefinition"])["taskDefinition"]

@@ -332,11 +332,12 @@ class K8sRollout(Verb):
 
     def _rooms(self, workload):
         """What more pods take some of. A quota of the namespace is the cluster's to say, which it does at once."""
-        if not self.params["capacity"] or not self.params["connections_each"]:
+        count = workloads.wanted(workload)
+        if not self.params["connections_each"] or not temporary.may_grow(self.params["capacity"], count):
             return []
         database, each = self.params["db_instance"], self.params["connections_each"]
         login = Login(self.params, self.aws)
-        return [room.connections(self.aws, database, login, each, workloads.wanted(workload))]
+        return [room.connections(self.aws, database, login, each, count)]
 
     def _failed(self, seen):
         """{name of a revision: why} of those that fail now, or that never took over."""

@@ -141,3 +141,11 @@ def test_nothing_can_give_back_what_nothing_scales():
 def test_what_is_given_back_is_what_is_still_as_it_was_set(present, goal, told):
     assert temporary.restored("api", present, Kept(BEFORE, AFTER))[0] == goal
     assert told in " ".join(temporary.restored("api", present, Kept(BEFORE, AFTER))[1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "may"),
+    [("3", 2, True), ("2", 2, False), ("0", 2, False), ("+1", 2, True), ("-25%", 2, False), (None, 2, False)],
+)
+def test_only_what_may_grow_needs_room(asked, count, may):
+    assert temporary.may_grow(asked, count) is may
