@@ -165,8 +165,11 @@ def _first_backup(instance: DBInstance, server: Server) -> None:
     snapshots = instance.backend.database_snapshots
     mine = [name for name, each in snapshots.items() if each.db_instance_identifier == instance.db_instance_identifier]
     if instance.backup_retention_period:
-        snapshots[mine[-1]].base = base_backups.first(server)
-        server.backups = [snapshots[mine[-1]].base]
+        snapshot = snapshots[mine[-1]]
+        snapshot.base = base_backups.first(server)
+        # moto gives all of them one id, and its snapshot has that.
+        snapshot.dbi_resource_id = snapshot.database.dbi_resource_id = instance.dbi_resource_id
+        server.backups = [snapshot.base]
     else:
         del snapshots[mine[-1]]
 

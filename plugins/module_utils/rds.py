@@ -40,6 +40,11 @@ SERVING = ("available", "storage-optimization", "storage-initialization")
 PROMOTED_FROM, PROMOTED_AT = "sre.runbooks/promoted-from", "sre.runbooks/promoted-at"
 # Written on an old primary once its sessions are known to have ended: security groups alone do not prove that.
 FENCED_AT = "sre.runbooks/fenced-at"
+# Written on a restored instance as it is made: the resource id of what it was restored from, which renames do not touch, and
+# the snapshot or the time. They tell whose place it may take, and which of two restored instances is which.
+RESTORED_FROM, RESTORED_TO = "sre.runbooks/restored-from", "sre.runbooks/restored-to"
+# What is said of one instance and no other.
+OURS = (PROMOTED_FROM, PROMOTED_AT, FENCED_AT, RESTORED_FROM, RESTORED_TO)
 
 
 def describe(aws, instance_id, region):
@@ -79,6 +84,7 @@ def instance(raw):
     group = next(iter(raw.get("DBParameterGroups") or []), {})
     return {
         "id": raw["DBInstanceIdentifier"],
+        "resource_id": raw.get("DbiResourceId"),
         "arn": raw["DBInstanceArn"],
         "region": raw["DBInstanceArn"].split(":")[3],
         "status": raw["DBInstanceStatus"],
@@ -99,11 +105,14 @@ def instance(raw):
         "engine_version": raw.get("EngineVersion"),
         "public": raw.get("PubliclyAccessible", False),
         "kms_key": raw.get("KmsKeyId"),
+        "iam_login": raw.get("IAMDatabaseAuthenticationEnabled", False),
         "deletion_protection": raw.get("DeletionProtection", False),
         "promoted_from": tags.get(PROMOTED_FROM),
         "promoted_at": float(tags.get(PROMOTED_AT, 0)),
         "fenced": FENCED_AT in tags,
-        "tags": {key: value for key, value in tags.items() if key not in (PROMOTED_FROM, PROMOTED_AT, FENCED_AT)},
+        "restored_from": tags.get(RESTORED_FROM),
+        "restored_to": tags.get(RESTORED_TO),
+        "tags": {key: value for key, value in tags.items() if key not in OURS},
     }
 
 

@@ -38,6 +38,10 @@ REFUSED = {
     # Nobody has uploaded anything yet.
     "The photos as they were before the clean-up job": "nothing is, or was, below",
     "The whole bucket from its backup": "nothing is, or was, below",
+    # Backups begin with the first day, and nothing was restored on it.
+    "Everything that was committed up to that second": "can be restored to any time from",
+    "What this night's snapshot holds": "there is no snapshot rds:regami-db-primary-2024-01-15-03-00",
+    "The damaged one back in its place": "there is no regami-db-restored",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",
@@ -151,4 +155,4 @@ def test_example(steps: dict[str, dict], name: str) -> None:
         assert step["state"] == "ignored"
         assert REFUSED[name] in step["message"]
     else:
-        assert step["state"] in ("ok", "changed"), step
+        assert step["state"] in ("ok", "changed"), step.get("message")
