@@ -22,7 +22,8 @@ def plan(observed, wanted):
     """Steps from the observed state to "db_instance is a replica of source_instance, and close behind it".
 
     Args:
-        observed: {old, source: `rds.instance()` or None, retired: [instances kept by earlier runs], old_facts, lag, now, ids}.
+        observed: {old, source: `rds.instance()` or None, damaged: the instance that the source was restored from, or None,
+            retired: [instances kept by earlier runs], old_facts, lag, now, ids}.
         wanted: the module's parameters.
     """
     old, source, ids = observed["old"], observed["source"], observed["ids"]
@@ -49,7 +50,7 @@ def plan(observed, wanted):
         if old["status"] not in rds.SERVING:
             rds.is_available(old)
             steps.append(Step("settle", f"wait until {old['id']} is available", old["status"], "available", waits=True))
-    elif old["source"] is not None:
+    elif old["source"] is not None and not _follows_damaged(observed):
         raise Refusal(
             f"{old['id']} is a replica of {old['source'].rpartition(':')[2]}, not of {source['id']}: nothing was changed"
         )
@@ -75,9 +76,15 @@ def plan(observed, wanted):
     return Plan(tuple(steps), {"source": source["arn"], "status": "available"}, tuple(notes))
 
 
+def _follows_damaged(observed):
+    """Whether it is a replica of the damaged instance whose place the source has taken: it stays with that one for ever."""
+    return rds.same_instance(observed["old"]["source"], observed["damaged"])
+
+
 def _retire(observed, wanted):
     old, source = observed["old"], observed["source"]
-    if not rds.same_instance(source["promoted_from"], old) and not wanted["accept_standalone"]:
+    is_known = rds.same_instance(source["promoted_from"], old) or _follows_damaged(observed)
+    if not is_known and not wanted["accept_standalone"]:
         raise Refusal(
             f"nothing says that {source['id']} was promoted from {old['id']}: {old['id']} may hold the only copy of its "
             f"data; if it is the old primary all the same, say -e accept_standalone=true; nothing was changed"
@@ -95,7 +102,7 @@ def _retire(observed, wanted):
         ]
     steps = []
     facts = observed["old_facts"]
-    if isinstance(facts, dict) and not facts["read_only"]:
+    if isinstance(facts, dict) and not facts["read_only"] and not facts["in_recovery"]:
         steps.append(Step("fence", f"fence {old['id']}: read-only, and end its sessions", "takes writes", "read-only"))
     name = f"{old['id']}-retired-{time.strftime('%Y%m%d%H%M%S', time.gmtime(observed['now']))}"
     steps.append(Step("rename", f"keep {old['id']} as {name}", old["id"], name, {"name": name}))
@@ -106,8 +113,7 @@ def _create(observed, wanted):
     """The replica takes what the retired instance had; what is nowhere to be read comes from the source or the options."""
     ids, source = observed["ids"], observed["source"]
     retired = sorted(observed["retired"], key=lambda instance: instance["id"])
-    standing = observed["old"] if observed["old"] and observed["old"]["source"] is None else None
-    model = standing or (retired[-1] if retired else None)
+    model = observed["old"] or (retired[-1] if retired else None)
     settings = {
         "DBInstanceIdentifier": ids["old"],
         "SourceDBInstanceIdentifier": source["arn"],

@@ -14,6 +14,8 @@ description:
     that the next failure has somewhere to go and the way back is open.
   - The old primary is fenced where it answers, renamed to C(<name>-retired-<time>) and kept, since it may hold
     acknowledged writes that were never replicated. Nothing is deleted.
+  - A replica of a damaged instance, whose place a restored one has taken (M(sre.runbooks.rds_swap_names)), is replaced the same
+    way; it would go on following the damaged one.
   - Each step can be interrupted; the same task again goes on from there.
 options:
   db_instance:
@@ -151,6 +153,7 @@ class RdsRecreateReplica(Verb):
         )
         if seen["source"] is None:
             raise rds.not_found(self.aws, self.source_id, self.source_region)
+        damaged = self._damaged(seen["source"]["restored_from"])
         here = [rds.instance(raw) for raw in seen["here"]["DBInstances"]]
         old = next((instance for instance in here if instance["id"] == self.id), None)
         facts = rds.ask(old, self.login)
@@ -162,12 +165,20 @@ class RdsRecreateReplica(Verb):
         return {
             "old": old,
             "source": seen["source"],
+            "damaged": damaged,
             "old_facts": facts,
             "lag": lag,
             "now": time.time(),
             "retired": [instance for instance in here if instance["id"].startswith(f"{self.id}-retired-")],
             "ids": {"old": self.id, "source": self.source_id, "source_region": self.source_region},
         }
+
+    def _damaged(self, resource_id):
+        """What the source was restored from, or None; replicas go on following that one, whatever it is called."""
+        if not resource_id:
+            return None
+        there = rds.every(self.aws, self.source_region).values()
+        return next((each for each in there if each["resource_id"] == resource_id), None)
 
     def _both_facts(self, facts, source):
         """Facts of replica and primary for the lag, None for what does not answer."""

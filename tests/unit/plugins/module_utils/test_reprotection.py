@@ -41,6 +41,7 @@ def observed(**changes):
     base = {
         "old": old(),
         "source": instance("regami-db-replica", NEW_ARN, promoted_from=OLD_ARN),
+        "damaged": None,
         "retired": [],
         "old_facts": Unreachable("down"),
         "lag": None,
@@ -66,7 +67,7 @@ def test_old_primary_is_kept_and_replaced():
 
 
 def test_writable_old_primary_is_fenced_first():
-    assert done(plan(observed(old_facts={"read_only": False}), WANTED))[0] == "fence"
+    assert done(plan(observed(old_facts={"read_only": False, "in_recovery": False}), WANTED))[0] == "fence"
 
 
 def test_the_replica_gets_its_own_security_groups_not_the_fence():
@@ -110,3 +111,15 @@ def test_source_that_is_itself_a_replica_is_refused():
 def test_replica_of_something_else_is_refused():
     with pytest.raises(Refusal, match="other-db"):
         plan(observed(old=old(source="arn:aws:rds:eu-west-1:123456789012:db:other-db")), WANTED)
+
+
+def test_a_replica_of_the_damaged_database_is_kept_aside_and_made_anew():
+    """The source was restored and has taken the name; the replica goes on following the damaged one."""
+    damaged = instance("regami-db-replica-old", NEW_ARN + "-old")
+    follower = old(source=damaged["arn"])
+    seen = {"old": follower, "source": instance("regami-db-replica", NEW_ARN), "damaged": damaged}
+    result = plan(observed(**seen, old_facts={"read_only": False, "in_recovery": True}), WANTED)
+    assert done(result) == ["rename", "create_replica", "catch_up"]
+    assert result.steps[1].arguments["settings"]["VpcSecurityGroupIds"] == ["sg-fence"]
+    with pytest.raises(Refusal, match="is a replica of"):
+        plan(observed(**seen | {"damaged": None}), WANTED)
