@@ -1,9 +1,10 @@
 # Copyright: sre.runbooks contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a task may do in S3 under its role: the role's policies and the bucket's decide, and an explicit deny wins.
+"""What a session of a role or the key of a user may do: an explicit deny wins, and an inactive key opens nothing.
 
-Only what comes with the credentials of a task's role is judged; everybody else may do everything, as moto has it.
+What a task may do in S3 under its role is judged in full, by the role's policies and the bucket's. All else is allowed to
+everybody who is not denied it, as moto has it.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshoot-403-errors.html
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .wire import ApiError
@@ -41,6 +44,11 @@ _ACTIONS = {
 class Session:
     role: str  # its name
     name: str
+    issued: float  # second of the epoch
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:sts::{_world.account_id}:assumed-role/{self.role}/{self.name}"
 
 
 _sessions: dict[str, Session] = {}  # by access key
@@ -51,7 +59,7 @@ def credentials(role_arn: str, name: str, region: str) -> dict[str, str]:
     """The environment in which a program is the session `name` of a role."""
     role = role_arn.rpartition("/")[2]
     key = f"ASIA{hashlib.sha256(f'{role}/{name}'.encode()).hexdigest()[:16].upper()}"
-    _sessions[key] = Session(role, name)
+    _sessions[key] = Session(role, name, time.time())
     return {
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": _world.secret("task_role"),
@@ -63,28 +71,104 @@ def credentials(role_arn: str, name: str, region: str) -> dict[str, str]:
 
 def refuse(call: Call) -> None:
     """Raises ApiError where the caller may not do that."""
-    session = _sessions.get(call.access_key)
-    if session is None or call.service != "s3":
-        return
+    key = _key_of_user(call.access_key)
+    if key is not None and key.status == "Inactive":
+        code = _INACTIVE.get("s3" if call.service == "s3" else call.protocol, "UnrecognizedClientException")
+        raise ApiError(code, "The security token included in the request is invalid.", 403)
+    session = session_of(call.access_key)
+    user = key and key.user_name
+    if (session is None and user is None) or call.action == "GetCallerIdentity":
+        return  # who one is, one is told in any case
+    by_role = call.access_key in _sessions and call.service == "s3"
+    why = _why_not_in_s3(call, session) if by_role else _why_denied(call, session, user)
+    if why:
+        who = session.arn if session else f"arn:aws:iam::{_world.account_id}:user/{user}"
+        code = {"ec2": "UnauthorizedOperation", "json": "AccessDeniedException"}.get(call.protocol, "AccessDenied")
+        about = f' on resource: "{_of_s3(call)}"' if by_role else ""
+        raise ApiError(code, f"User: {who} is not authorized to perform: {_action(call)}{about} {why}", 403)
+
+
+# How each protocol calls a key that does not open anything; a JSON service answers UnrecognizedClientException.
+_INACTIVE = {
+    "query": "InvalidClientTokenId",
+    "rest-xml": "InvalidClientTokenId",
+    "ec2": "AuthFailure",
+    "s3": "InvalidAccessKeyId",
+}
+_DENIED = "with an explicit deny in an identity-based policy"
+
+
+def session_of(access_key: str) -> Session | None:
+    """The session of a role that has this key: a task's, or one of AssumeRole."""
+    if access_key in _sessions:
+        return _sessions[access_key]
+    assumed = _world.backend("sts", "aws").get_assumed_role_from_access_key(access_key)
+    if assumed is None:
+        return None
+    role, _, name = assumed.arn.partition(":assumed-role/")[2].partition("/")
+    return Session(role, name, assumed.access_key.create_date.timestamp())
+
+
+def user_of(access_key: str) -> str | None:
+    """The IAM user whose key this is."""
+    key = _key_of_user(access_key)
+    return key and key.user_name
+
+
+def _key_of_user(access_key: str) -> Any:
+    users = _world.backend("iam", "aws").users.values()
+    return next((key for user in users for key in user.access_keys if key.access_key_id == access_key), None)
+
+
+def _why_denied(call: Call, session: Session | None, user: str | None) -> str:
     from moto.iam.access_control import PermissionResult
 
-    action, resource = f"s3:{_ACTIONS.get(call.action, call.action)}", f"arn:aws:s3:::{call.path.strip('/')}"
+    policies = _role_policies(session.role) if session else _user_policies(user)
+    issued = session.issued if session else None
+    of_caller = [_judged(_in_force(each, issued), _action(call), "*") for each in policies]
+    return _DENIED if PermissionResult.DENIED in of_caller else ""
+
+
+def _action(call: Call) -> str:
+    """As a policy names it."""
+    return f"{call.service}:{_ACTIONS.get(call.action, call.action) if call.service == 's3' else call.action}"
+
+
+def _of_s3(call: Call) -> str:
+    return f"arn:aws:s3:::{call.path.strip('/')}"
+
+
+def _why_not_in_s3(call: Call, session: Session) -> str:
+    """In the order in which AWS names the reason: an explicit deny of either kind comes before a permission that is missing."""
+    from moto.iam.access_control import PermissionResult
+
+    action, resource = _action(call), _of_s3(call)
     role_arn = f"arn:aws:iam::{_world.account_id}:role/{session.role}"
-    # The order in which AWS names the reason: an explicit deny of either kind comes before a permission that is missing.
     of_bucket = _judged(_bucket_policy(call.path.strip("/").partition("/")[0], role_arn), action, resource)
-    of_role = [_judged(policy, action, resource) for policy in _role_policies(session.role)]
+    policies = [_in_force(each, session.issued) for each in _role_policies(session.role)]
+    of_role = [_judged(policy, action, resource) for policy in policies]
     if of_bucket is PermissionResult.DENIED:
-        why = "with an explicit deny in a resource-based policy"
-    elif PermissionResult.DENIED in of_role:
-        why = "with an explicit deny in an identity-based policy"
-    elif PermissionResult.PERMITTED in (of_bucket, *of_role):
-        return
-    else:
-        why = f"because no identity-based policy allows the {action} action"
-    who = f"arn:aws:sts::{_world.account_id}:assumed-role/{session.role}/{session.name}"
-    raise ApiError(
-        "AccessDenied", f'User: {who} is not authorized to perform: {action} on resource: "{resource}" {why}', 403
-    )
+        return "with an explicit deny in a resource-based policy"
+    if PermissionResult.DENIED in of_role:
+        return _DENIED
+    if PermissionResult.PERMITTED in (of_bucket, *of_role):
+        return ""
+    return f"because no identity-based policy allows the {action} action"
+
+
+def _in_force(policy: dict, issued: float | None) -> dict:
+    """Without the statements about sessions issued before a time, where that is not true of this one; a key has no such time.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
+    """
+    kept = []
+    for statement in policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]:
+        before = (statement.get("Condition") or {}).get("DateLessThan", {}).get("aws:TokenIssueTime")
+        if before is None:
+            kept.append(statement)
+        elif issued is not None and issued < datetime.fromisoformat(before.replace("Z", "+00:00")).timestamp():
+            kept.append({name: value for name, value in statement.items() if name != "Condition"})
+    return dict(policy, Statement=kept)
 
 
 def _judged(policy: dict, action: str, resource: str) -> Any:
@@ -99,6 +183,14 @@ def _role_policies(name: str) -> list[dict]:
     if role is None:
         return []
     texts = [*role.policies.values(), *(each.document for each in role.managed_policies.values())]
+    return [json.loads(text) for text in texts]
+
+
+def _user_policies(name: str | None) -> list[dict]:
+    user = _world.backend("iam", "aws").users.get(name)
+    if user is None:
+        return []
+    texts = [*user.policies.values(), *(each.document for each in user.managed_policies.values())]
     return [json.loads(text) for text in texts]
 
 

@@ -32,6 +32,29 @@ def install(world: World) -> None:
         return user, arn, account
 
     STSBackend.get_caller_identity = get_caller_identity
+    _follow_label()
+
+
+def _follow_label() -> None:
+    """Who asks for no version gets the one that is labelled AWSCURRENT; moto goes on giving the one that was.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+    """
+    from moto.secretsmanager.models import SecretsManagerBackend
+
+    original = SecretsManagerBackend.update_secret_version_stage
+
+    def update_secret_version_stage(
+        self: SecretsManagerBackend, secret_id: str, version_stage: str, move_to_version_id: str, **more: str
+    ) -> tuple[str, str]:
+        answer = original(
+            self, secret_id=secret_id, version_stage=version_stage, move_to_version_id=move_to_version_id, **more
+        )
+        if version_stage == "AWSCURRENT" and move_to_version_id:
+            self.secrets[secret_id].set_default_version_id(move_to_version_id)
+        return answer
+
+    SecretsManagerBackend.update_secret_version_stage = update_secret_version_stage
 
 
 def seed(world: World) -> None:

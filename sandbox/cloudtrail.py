@@ -15,10 +15,11 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from . import access
 from .world import SEED_KEY
 
 if TYPE_CHECKING:
-    from .wire import Call
+    from .wire import ApiError, Call
     from .world import World
 
 DATA = (
@@ -52,18 +53,50 @@ def install(world: World) -> None:
 
     CloudTrailResponse.lookup_events = lookup_events
     world.after_change.append(lambda call: _record(world, call))
+    world.after_refusal.append(lambda call, error: _record(world, call, error))
 
 
 def seed(world: World) -> None:
     _events.clear()
 
 
-def _record(world: World, call: Call) -> None:
+def _record(world: World, call: Call, error: ApiError | None = None) -> None:
     if world.seeding or call.action in DATA:
         return
     service = _SOURCES.get(call.service, call.service)
-    user = _users.get(call.access_key, "sandbox")
-    note(world, user, service, call.action, call.region, _parameters(call), call.came, call.access_key)
+    user, identity = _identity(world, call.access_key)
+    more = {"sourceIPAddress": call.source, "readOnly": not call.is_change}
+    if error is not None:
+        more |= {"errorCode": error.code, "errorMessage": error.message}
+    note(world, user, service, call.action, call.region, _parameters(call), call.came, call.access_key, identity, more)
+
+
+def _identity(world: World, access_key: str) -> tuple[str, dict | None]:
+    """(user name, userIdentity where it is no IAM user's) of who has that key.
+
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html
+    """
+    session = access.session_of(access_key)
+    if session is None:
+        return _users.get(access_key) or access.user_of(access_key) or "sandbox", None
+    issuer = {
+        "type": "Role",
+        "arn": f"arn:aws:iam::{world.account_id}:role/{session.role}",
+        "accountId": world.account_id,
+        "userName": session.role,
+    }
+    created = f"{datetime.fromtimestamp(session.issued, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    identity = {
+        "type": "AssumedRole",
+        "arn": session.arn,
+        "accountId": world.account_id,
+        "accessKeyId": access_key,
+        "sessionContext": {
+            "sessionIssuer": issuer,
+            "attributes": {"creationDate": created, "mfaAuthenticated": "false"},
+        },
+    }
+    return session.name, identity
 
 
 def client_of(world: World, user: str, service: str, region: str) -> Any:
@@ -82,14 +115,25 @@ def events() -> list[dict[str, Any]]:
 
 
 def note(
-    world: World, user: str, service: str, action: str, region: str, parameters: dict, at: float, access_key: str = ""
+    world: World,
+    user: str,
+    service: str,
+    action: str,
+    region: str,
+    parameters: dict,
+    at: float,
+    access_key: str = "",
+    identity: dict | None = None,
+    more: dict | None = None,
 ) -> None:
-    """`service`: the first part of its event source. `at`: seconds of the epoch."""
+    """`service`: the first part of its event source. `at`: seconds of the epoch. `identity`: of who is no IAM user.
+    `more`: other fields of the event."""
     source = f"{service}.amazonaws.com"
     arn = f"arn:aws:iam::{world.account_id}:user/{user}"
     told = {
         "eventVersion": "1.09",
-        "userIdentity": {"type": "IAMUser", "arn": arn, "accountId": world.account_id, "userName": user},
+        "userIdentity": identity
+        or {"type": "IAMUser", "arn": arn, "accountId": world.account_id, "accessKeyId": access_key, "userName": user},
         "eventTime": f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "eventSource": source,
         "eventName": action,
@@ -98,12 +142,13 @@ def note(
         "readOnly": False,
         "eventType": "AwsApiCall",
         "managementEvent": True,
+        **(more or {}),
     }
     _events.append(
         {
             "EventId": str(uuid.uuid4()),
             "EventName": action,
-            "ReadOnly": "false",
+            "ReadOnly": json.dumps(told["readOnly"]),
             "AccessKeyId": access_key,
             "EventTime": at,
             "EventSource": source,

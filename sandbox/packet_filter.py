@@ -12,11 +12,12 @@ The socket belongs to another process: https://man7.org/linux/man-pages/man2/pid
 from __future__ import annotations
 
 import ctypes
+import errno
 import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _SYS_PIDFD_GETFD = 438
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
@@ -39,18 +40,35 @@ def drop(pid: int, address: str, port: int, on: bool) -> None:
 
     Raises OSError where this machine does not allow it, and LookupError where the process does not listen there.
     """
-    with _listener(pid, address, port) as listener:
-        if on:
-            _attach(listener, [_DROP])
-        else:
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-            except FileNotFoundError:
-                pass  # there is none
+    for each in _sockets(pid):
+        with each:
+            if _listens(each) and each.getsockname()[:2] == (address, port):
+                _attach(each, [_DROP]) if on else _detach(each)
+                return
+    raise LookupError(f"process {pid} does not listen at {address}:{port}")
+
+
+def cut(pid: int, address: str, incoming: bool, outgoing: bool, but: str) -> None:
+    """Drop what reaches process `pid`, in the connections it has too, and let in again what is not to be dropped.
+
+    Args:
+        address: on which it listens; incoming: connections to that; outgoing: all others.
+        but: what comes from this address is never dropped.
+
+    Raises OSError where this machine does not allow it, or the process is gone.
+    """
+    for each in _sockets(pid):
+        with each:
+            if each.family != socket.AF_INET or each.type != socket.SOCK_STREAM:
+                continue
+            if incoming if each.getsockname()[0] == address else outgoing:
+                let_in(each, [ipaddress.IPv4Network(but)])
+            else:
+                _detach(each)
 
 
 def let_in(listener: socket.socket, sources: Iterable[ipaddress.IPv4Network]) -> None:
-    """Drop all that comes to a listening socket of this process from elsewhere than `sources`."""
+    """Drop all that comes to a socket from elsewhere than `sources`."""
     program = []
     for source in sources:
         network, mask = int(source.network_address), int(source.netmask)
@@ -65,19 +83,31 @@ def _attach(listener: socket.socket, instructions: list[bytes]) -> None:
     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, given)
 
 
-def _listener(pid: int, address: str, port: int) -> socket.socket:
+def _detach(target: socket.socket) -> None:
+    try:
+        target.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    except FileNotFoundError:
+        pass  # there is none
+
+
+def _listens(each: socket.socket) -> bool:
+    return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _sockets(pid: int) -> Iterator[socket.socket]:
+    """Copies of those that the process has open, for the caller to close."""
     process = os.pidfd_open(pid)
     try:
         for entry in os.listdir(f"/proc/{pid}/fd"):
-            if not os.readlink(f"/proc/{pid}/fd/{entry}").startswith("socket:"):
-                continue
+            try:
+                if not os.readlink(f"/proc/{pid}/fd/{entry}").startswith("socket:"):
+                    continue
+            except FileNotFoundError:
+                continue  # closed meanwhile
             copy = _libc.syscall(_SYS_PIDFD_GETFD, process, int(entry), 0)
-            if copy < 0:
+            if copy < 0 and ctypes.get_errno() != errno.EBADF:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            found = socket.socket(fileno=copy)
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[:2] == (address, port):
-                return found
-            found.close()
+            if copy >= 0:
+                yield socket.socket(fileno=copy)
     finally:
         os.close(process)
-    raise LookupError(f"process {pid} does not listen at {address}:{port}")

@@ -43,7 +43,7 @@ class _Handler(Handler):
             self._send(_control(world, self.command, self.path, body))
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
-        call = Call(self.command, self.path, headers, body, self.server.region)
+        call = Call(self.command, self.path, headers, body, self.server.region, source=self.client_address[0])
         if call.access_key == SEED_KEY:
             self._send(_dispatch(self.server, call))
             return
@@ -104,8 +104,7 @@ def _dispatch(server: _Server, call: Call) -> Response:
     world = server.world
     with world.lock:
         try:
-            for gate in world.gates:
-                gate(call)
+            _pass_gates(world, call)
             handler = world.handlers.get(call.service)
             response = result(call, handler(call)) if handler else _moto(server.app, call)
         except ApiError as refused:
@@ -121,6 +120,17 @@ def _dispatch(server: _Server, call: Call) -> Response:
             for follow_up in world.after_change:
                 follow_up(call)
         return response
+
+
+def _pass_gates(world: World, call: Call) -> None:
+    """Raises ApiError where one of them refuses it."""
+    try:
+        for gate in world.gates:
+            gate(call)
+    except ApiError as refused:
+        for follow_up in world.after_refusal:
+            follow_up(call, refused)
+        raise
 
 
 def _unanswerable(world: World, call: Call, failure: Exception) -> Response:

@@ -70,6 +70,7 @@ class Call:
     body: bytes
     forced_region: str | None = None  # of a regional listener, for a service whose signature names no region
     came: float = field(default_factory=time.time)  # seconds of the epoch
+    source: str = ""  # address of who asks
 
     @cached_property
     def _scope(self) -> tuple[str, str, str]:

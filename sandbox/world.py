@@ -126,6 +126,8 @@ class World:
         self.gates: list[Callable] = []
         # Called inside the lock after each change through the API, with the server.Call.
         self.after_change: list[Callable] = []
+        # Called inside the lock after each call that a gate refused, with the server.Call and the server.ApiError.
+        self.after_refusal: list[Callable] = []
         self.seeding = False
         self.ready = threading.Event()
         self.closed = threading.Event()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..addresses import Addresses
-from . import events
+from . import events, network
 from .containers import Container
 from .errors import ApiError
 from .resources import PODS
@@ -66,6 +66,7 @@ class PodWorker:
         self.folder: Path = self.world.home / "pods" / self.uid
         self.longest_probe_period = self.world.settings.probe_seconds
         self.containers = [Container(self, spec) for spec in pod["spec"]["containers"]]
+        self._guard = network.Guard(self.store, self.address)
         self.is_ending = self.is_over = False
         self._started = now()
         self._reported: dict[str, Any] | None = None
@@ -83,6 +84,7 @@ class PodWorker:
                     return
                 for container in self.containers:
                     container.advance()
+                self._guard.enforce(pod, [each.pid for each in self.containers if each.pid is not None])
                 self._report()
                 self.pause(TICK_SECONDS)
         finally:

@@ -9,7 +9,7 @@ import copy
 import json
 from typing import Any
 
-from .. import defaults, events
+from .. import defaults, events, selectors
 from ..names import suffix
 from ..resources import PODS, Resource
 from ..store import Store, owner_reference, timestamp
@@ -33,7 +33,21 @@ def is_available(pod: dict, min_ready_seconds: int, moment: float) -> bool:
 
 
 def active_pods(store: Store, owner: dict) -> list[dict]:
-    return [pod for pod in store.owned(PODS, owner) if is_active(pod)]
+    """Those of its pods that count. One whose labels its selector no longer matches is let go, and lives on by itself.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#isolating-pods-from-a-replicaset
+    """
+    chosen = owner["spec"]["selector"]
+    matches = selectors.of_object(
+        chosen if {"matchLabels", "matchExpressions"} & chosen.keys() else {"matchLabels": chosen}
+    )
+    kept = []
+    for pod in filter(is_active, store.owned(PODS, owner)):
+        if matches(pod["metadata"].get("labels")):
+            kept.append(pod)
+        else:
+            store.change(PODS, pod, lambda it: it["metadata"].pop("ownerReferences"))
+    return kept
 
 
 def deletion_order(pod: dict) -> Any:
