@@ -52,3 +52,5 @@ options:
         default: Deployment
 """
     DOCUMENTATION += CLUSTER
+    # For verbs that do nothing without it.
+    REQUIRED = DOCUMENTATION.replace("type: dict\n", "type: dict\n    required: true\n", 1)

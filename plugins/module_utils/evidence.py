@@ -20,11 +20,16 @@ import tempfile
 from dataclasses import dataclass, field
 
 from .errors import Overtaken, Refusal, Stop
-from .record import now
+from .record import FOLDER_VARIABLE, now
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _OURS = re.compile(r"(custody|manifest)-(\d{4})\.(?:json|sha256)")
 _BLOCK = 1 << 20
+
+
+def home(given):
+    """The folder in which the folders of incidents are; by default beside the records of the runs."""
+    return os.path.abspath(given or os.path.join(os.path.dirname(os.environ.get(FOLDER_VARIABLE, "")), "evidence"))
 
 
 @dataclass(frozen=True)

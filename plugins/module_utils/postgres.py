@@ -269,6 +269,13 @@ class Line:
         """A name as an identifier in the text of a statement."""
         return psycopg2.extensions.quote_ident(name, self._open()).replace("%", "%%")
 
+    def verifier(self, role, password):
+        """What the server keeps of a password: in place of it in a statement, no log of statements has the password.
+
+        https://www.postgresql.org/docs/16/libpq-misc.html#LIBPQ-PQENCRYPTPASSWORDCONN
+        """
+        return psycopg2.extensions.encrypt_password(password, role, self._open(), "scram-sha-256")
+
     def _open(self):
         """Waits for a slot; a server that does not answer is no reason to wait."""
         if self._connection is None:

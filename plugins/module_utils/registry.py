@@ -135,6 +135,29 @@ def gate(revision, images, wanted, option, by_digest=False):
     return notes
 
 
+def known_good(image, wanted):
+    """Notes about an image that a person has named by its digest: a tag may mean what an intruder has pushed.
+
+    Args:
+        image: the `Image` of that name; wanted: the parameter accept_unknown_image.
+
+    Raises:
+        Refusal: it has no digest, cannot be pulled, or nobody can say.
+    """
+    if "@" not in image.name:
+        now = f"; it means {parts(image.name)[0]}@{image.digest} now" if image.digest else ""
+        raise Refusal(
+            f"{image.name} has no digest, and a tag may mean what was pushed since{now}: give it as NAME@sha256:..."
+        )
+    if image.state == GONE:
+        raise Refusal(f"{image.name} cannot be pulled: {image.why}: check image")
+    if image.state == UNKNOWN and not wanted["accept_unknown_image"]:
+        raise Refusal(
+            f"nothing tells whether {image.name} can be pulled: {image.why}: accept_unknown_image=true goes on without knowing"
+        )
+    return [f"override accept_unknown_image: {image.name}: {image.why}"] if image.state == UNKNOWN else []
+
+
 class _Repository:
     """One repository of ECR, in the account and region of the image's name."""
 

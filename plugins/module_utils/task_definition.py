@@ -110,6 +110,21 @@ def _differences_of_container(name, old, new):
     yield from (f"{name}: {key} changed" for key in sorted(_changed(old, new) - shown))
 
 
+def only_container(containers, name, where):
+    """The container of that name, of a task definition or of a pod template; without a name the only one.
+
+    Raises:
+        Refusal: there is none, or more than one to choose from.
+    """
+    found = [each for each in containers if name in (None, each["name"])]
+    if len(found) != 1:
+        there = ", ".join(each["name"] for each in containers)
+        raise Refusal(
+            f"{where} has {'no container ' + name if name else 'several containers'} (it has: {there}): give one as container"
+        )
+    return found[0]
+
+
 def repoint(request, variables, host, port=None, container=None, made_from=None):
     """`request` with the address in each of `variables` replaced; all else as it was.
 

@@ -174,7 +174,7 @@ import os
 import re
 import socket
 
-from ansible_collections.sre.runbooks.plugins.module_utils import evidence, record
+from ansible_collections.sre.runbooks.plugins.module_utils import evidence
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
@@ -217,8 +217,7 @@ class EvidenceBundle(Verb):
             raise Refusal(f"incident {wanted['incident']!r} names no folder: letters, digits, dots, - and _ only")
         if wanted["retention_days"] < 1:
             raise Refusal(f"retention_days={wanted['retention_days']} locks nothing: one day is the least")
-        parent = wanted["dest"] or os.path.join(os.path.dirname(os.environ.get(record.FOLDER_VARIABLE, "")), "evidence")
-        self.folder = os.path.join(os.path.abspath(parent), wanted["incident"])
+        self.folder = os.path.join(evidence.home(wanted["dest"]), wanted["incident"])
         self.items = [evidence.item(each) for each in wanted["items"]]
         # What was found may be secret, and an answer tells the arguments again.
         wanted["items"] = [{"name": each.name} for each in self.items]

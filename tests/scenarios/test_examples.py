@@ -42,6 +42,9 @@ REFUSED = {
     "Everything that was committed up to that second": "can be restored to any time from",
     "What this night's snapshot holds": "there is no snapshot rds:regami-db-primary-2024-01-15-03-00",
     "The damaged one back in its place": "there is no regami-db-restored",
+    # Nobody has been seen to steal anything.
+    "No former session of the tasks' role does anything any more": "there is no role regami-batch",
+    "Give a user its keys back": "there is no user deploy",
     # It drains nothing yet, so nothing is there to serve: in check mode as in truth.
     "Move the public name to the standby region": "0 healthy targets",
     "Move it by routing controls, without the control plane in us-east-1": "0 healthy targets",
@@ -99,6 +102,12 @@ def fitted(task: dict, state: dict) -> dict:
     return task
 
 
+def _digest(world: World, tag: str) -> str:
+    """Of an image of the application, in hexadecimal."""
+    asked = {"repositoryName": "regami-api", "imageIds": [{"imageTag": tag}]}
+    return world.aws("ecr").describe_images(**asked)["imageDetails"][0]["imageDigest"].rpartition(":")[2]
+
+
 @pytest.fixture(scope="module")
 def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """{name of the example: what the record has of it}; one playbook runs them all."""
@@ -123,6 +132,7 @@ def steps(first_day: tuple[World, dict], tmp_path_factory: pytest.TempPathFactor
             "promoted": {"endpoint": {"host": "127.0.0.1", "port": 5432}},
             "smoke_user": "test@example.com",
             "smoke_password": "test",
+            "good_digest": _digest(world, "v1"),
         },
         "tasks": [fitted(task, state) for task in examples()],
     }
