@@ -18,11 +18,12 @@ from .log_search import Turns
 PAGES = 120
 
 
-def read(aws, since, until, **attribute):
+def read(aws, since, until, region=None, **attribute):
     """([event as CloudTrail wrote it, newest first], whether these are all).
 
     Args:
         since, until: seconds of the epoch.
+        region: default is that of `aws`.
         attribute: one of LookupAttributes, such as Username="deploy".
     """
     found, turns, more = [], Turns(TRAIL_SECONDS), {}
@@ -32,6 +33,7 @@ def read(aws, since, until, **attribute):
         answer = aws.read(
             "cloudtrail",
             "lookup_events",
+            region=region,
             StartTime=since,
             EndTime=until,
             **({"LookupAttributes": asked} if asked else {}),
