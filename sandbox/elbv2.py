@@ -11,9 +11,10 @@ state; an HTTPS listener speaks plain HTTP there.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import connection_tracking, elbv2_api
+from . import connection_tracking, elbv2_api, zones
 from .addresses import free_port
 from .cloudwatch import publish
 from .faults import Fault
@@ -33,6 +34,11 @@ groups: dict[str, Group] = {}  # by ARN
 
 # Where a target is that is no address itself: instance id -> address.
 hosts: dict[str, str] = {}
+# In which zone a target is: registered id -> zone.
+zones_of: dict[str, str] = {}
+# Shift the traffic of balancers: function(ARN of a balancer, region), which tells the zone that it is shifted away from, "" for
+# none. Called with the lock held.
+shifters: list[Callable[[str, str], str]] = []
 
 _world: World
 _proxy: Proxy | None = None
@@ -125,6 +131,7 @@ def _balancer(region: str, arn: str, configured: Any) -> Balancer:
 
 
 def _refresh_balancer(balancer: Balancer, configured: Any) -> None:
+    balancer.zones = tuple(sorted({subnet.availability_zone for subnet in configured.subnets}))
     balancer.idle_timeout = float(configured.attrs.get("idle_timeout.timeout_seconds", 60))
     listeners = {}
     for each in configured.listeners.values():
@@ -166,7 +173,13 @@ def _refresh_group(group: Group, configured: Any) -> None:
             kept.append(each)
     known = {(each.address, each.port) for each in kept if each.drain_until is None}
     fresh = [
-        Target(address, port, *(REGISTERING if group.in_use else NOT_IN_USE), host=hosts.get(address, ""))
+        Target(
+            address,
+            port,
+            *(REGISTERING if group.in_use else NOT_IN_USE),
+            host=hosts.get(address, ""),
+            zone=zones_of.get(address, ""),
+        )
         for address, port in sorted(wanted - known)
     ]
     group.targets = kept + fresh
@@ -196,7 +209,8 @@ def describe_target_health(backend: Any, target_group_arn: str, targets: list[di
     refresh()
     known = groups[target_group_arn].targets
     if not targets:
-        return [_health(each) for each in known if not each.drained]
+        away = _shifted_groups(backend).get(target_group_arn, "")
+        return [_health(each, away) for each in known if not each.drained]
     answers = []
     for asked in targets:
         found = [
@@ -210,15 +224,34 @@ def describe_target_health(backend: Any, target_group_arn: str, targets: list[di
     return answers
 
 
-def _health(each: Target) -> dict:
+def shifted(balancer: Balancer) -> str:
+    return next(filter(None, (away_from(balancer.arn, balancer.region) for away_from in shifters)), "")
+
+
+def _shifted_groups(backend: Any) -> dict[str, str]:
+    """{ARN of a target group: the zone that its balancer is shifted away from}."""
+    return {
+        group.arn: zone
+        for balancer in balancers.values()
+        if balancer.region == backend.region_name and (zone := shifted(balancer))
+        for group in balancer.groups
+    }
+
+
+def _health(each: Target, away: str = "") -> dict:
+    """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_AdministrativeOverride.html"""
     health = {"State": each.state}
     if each.reason:
         health |= {"Reason": each.reason, "Description": each.description}
-    return {
+    described = {
         "Target": {"Id": each.address, "Port": each.port},
         "HealthCheckPort": str(each.port),
         "TargetHealth": health,
     }
+    if away and each.zone == away:
+        override = {"State": "zonal_shift_active", "Reason": "AdministrativeOverride.ZonalShiftActive"}
+        described["AdministrativeOverride"] = override | {"Description": "Zonal shift is active for the target"}
+    return described
 
 
 # ---- a part of the world -------------------------------------------------------------------------------------------
@@ -257,6 +290,7 @@ def seed(world: World) -> None:
     balancers.clear()
     groups.clear()
     hosts.clear()
+    zones_of.clear()
     world.state["http_port"] = http_port()
     for region, suffix in zip(world.regions, ("", "-secondary"), strict=True):
         _seed_region(world, region, suffix)
@@ -314,12 +348,15 @@ def _seed_region(world: World, region: str, suffix: str) -> None:
 def start(world: World) -> None:
     global _proxy
     settings = world.settings
-    _proxy = Proxy(lambda region: region in world.cut_regions, settings.probe_seconds, settings.hold_seconds)
+    _proxy = Proxy(
+        lambda region: region in world.cut_regions, settings.probe_seconds, settings.hold_seconds, zones.seconds_down
+    )
     _serve(_proxy)
     for group in groups.values():
         for each in group.targets:
             _proxy.watch(group, each)
     world.background(_publish)
+    world.background(_shift)
 
 
 def stop(world: World) -> None:
@@ -327,6 +364,15 @@ def stop(world: World) -> None:
     if _proxy:
         _proxy.close()
         _proxy = None
+
+
+def _shift() -> None:
+    """Follow the zonal shifts, which end by themselves."""
+    while True:
+        with _world.lock:
+            for balancer in balancers.values():
+                balancer.shifted = shifted(balancer)
+        _world.pause(0.2)
 
 
 def _publish() -> None:
@@ -349,6 +395,14 @@ def _publish() -> None:
                 if durations:
                     values["TargetResponseTime"] = durations
                 publish(_world, balancer.region, "AWS/ApplicationELB", dimensions, values)
+                for zone in balancer.zones:
+                    states = [each.state for each in group.targets if each.zone == zone]
+                    hosts_there = {
+                        "HealthyHostCount": states.count("healthy"),
+                        "UnHealthyHostCount": states.count("unhealthy"),
+                    }
+                    there = {"AvailabilityZone": zone, **dimensions}
+                    publish(_world, balancer.region, "AWS/ApplicationELB", there, hosts_there)
                 totals.update({key: value for key, value in values.items() if key.startswith("HTTPCode_Target")})
                 times += durations
             if times:

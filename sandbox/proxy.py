@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 from .listeners import Asked, Listener, Page
 
+# Until AWS notices by itself that a node does not answer, which takes it a minute or two.
+NODE_SECONDS = 20.0
 HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"transfer-encoding"}
 REASONS = {
     301: "Moved Permanently",
@@ -54,6 +56,7 @@ class Target:
     in_flight: int = 0
     drain_until: float | None = None  # monotonic; set when it was deregistered
     host: str = ""  # where it is, if its registered id is no address
+    zone: str = ""
 
     @property
     def drained(self) -> bool:
@@ -85,12 +88,16 @@ class Group:
     def healthy(self) -> list[Target]:
         return [target for target in self.targets if target.state == "healthy"]
 
-    def routable(self) -> list[Target]:
+    def routable(self, shifted: str = "") -> list[Target]:
         """Where requests go: healthy targets; where all are unhealthy, all of them (it fails open).
 
+        None in the zone that traffic is `shifted` away from, unless all targets are there.
         https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html
+        https://docs.aws.amazon.com/elasticloadbalancing/latest/application/zonal-shift.html
         """
-        return self.healthy() or [target for target in self.targets if target.state == "unhealthy"]
+        elsewhere = [target for target in self.targets if not shifted or target.zone != shifted] or self.targets
+        healthy = [target for target in elsewhere if target.state == "healthy"]
+        return healthy or [target for target in elsewhere if target.state == "unhealthy"]
 
     def use(self, in_use: bool) -> None:
         """A listener begins, or ceases, to refer to it: checks begin anew, or end."""
@@ -126,7 +133,10 @@ class Balancer:
     address: str
     idle_timeout: float = 60.0
     server: str = "awselb/2.0"  # as it calls itself
+    zones: tuple[str, ...] = ()  # it has a node in each
+    shifted: str = ""  # the zone that traffic is shifted away from
     listeners: dict[int, Listener] = field(default_factory=dict)  # by the port of their configuration
+    connections: int = 0
     counts: Counter = field(default_factory=Counter)
 
     @property
@@ -167,10 +177,18 @@ class Proxy:
     """Serves balancers and checks targets in a thread of its own.
 
     `is_cut(region)` says whether a region is unreachable; requests there hang `hold_seconds` at most and are dropped.
+    `seconds_down(zone)` says how long a zone has failed, 0 while it works.
     """
 
-    def __init__(self, is_cut: Callable[[str], bool], probe_seconds: float, hold_seconds: float) -> None:
+    def __init__(
+        self,
+        is_cut: Callable[[str], bool],
+        probe_seconds: float,
+        hold_seconds: float,
+        seconds_down: Callable[[str], float] = lambda zone: 0.0,
+    ) -> None:
         self._is_cut, self._probe_seconds, self._hold_seconds = is_cut, probe_seconds, hold_seconds
+        self._seconds_down = seconds_down
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task] = set()
         self._servers: dict[tuple[str, int], asyncio.Server] = {}
@@ -262,6 +280,9 @@ class Proxy:
     ) -> None:
         self._tasks.add(asyncio.current_task())
         try:
+            if await self._came_to_a_dead_node(balancer):
+                writer.transport.abort()
+                return
             while request := await _read_request(reader):
                 if not self._is_cut(balancer.region):
                     answer = await self._answer(balancer, port, request, writer.get_extra_info("peername")[0])
@@ -279,6 +300,23 @@ class Proxy:
             self._tasks.discard(asyncio.current_task())
             writer.close()
 
+    async def _came_to_a_dead_node(self, balancer: Balancer) -> bool:
+        """Clients come to the nodes in turn, which the DNS name has one address of for each zone. Those of a node in a zone that
+        has failed hang, until AWS has taken it out of DNS, or a zonal shift has done so at once.
+
+        https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/how-elastic-load-balancing-works.html
+        """
+        nodes = [
+            zone for zone in balancer.zones if zone != balancer.shifted and self._seconds_down(zone) < NODE_SECONDS
+        ]
+        balancer.connections += 1
+        if not nodes or not self._seconds_down(zone := nodes[balancer.connections % len(nodes)]):
+            return False
+        deadline = time.monotonic() + self._hold_seconds
+        while self._seconds_down(zone) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        return True
+
     async def _hold(self, region: str) -> None:
         deadline = time.monotonic() + self._hold_seconds
         while self._is_cut(region) and time.monotonic() < deadline:
@@ -295,7 +333,7 @@ class Proxy:
         if isinstance(decided, Page):
             return _own(balancer, decided)
         group, extra = decided
-        routable = group.routable() if group else []
+        routable = group.routable(balancer.shifted) if group else []
         if not routable:
             return self._refuse(balancer, 503)
         self._turn += 1

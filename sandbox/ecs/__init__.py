@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .. import quotas, subnets
+from .. import quotas, subnets, zones
 from . import (
     definitions,
     deployments,
@@ -53,6 +53,7 @@ def install(world: World) -> None:
         state.replace(EC2ContainerServiceResponse, *getattr(calls, "RESPONSE", ()))
     quotas.used_by(quotas.FARGATE, lambda _world, region: tasks.fargate_vcpus(region))
     subnets.takers.append(tasks.in_subnet)
+    zones.inhabitants.append(tasks.in_zone)
     scheduler.controllers["ECS"] = rolling.control
     scheduler.controllers[task_sets.CONTROLLER] = task_sets.control
 

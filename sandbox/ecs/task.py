@@ -15,10 +15,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import access, builds, ecr, elbv2, subnets
+from .. import access, builds, ecr, elbv2, subnets, zones
 from ..ssm.machine import alone
 from ..usage import MEBIBYTE, resident_bytes
 from .output import Output
@@ -35,6 +36,8 @@ STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
 DISK_MEGABYTES = 4
 
 _addresses = itertools.count()
+# (started by, subnet) -> how many are there.
+_siblings: Counter[tuple[str, str]] = Counter()
 
 
 class Task:
@@ -73,6 +76,7 @@ class Task:
             network.get("subnets", ()),
             "",
         )  # those that it may be in, and the one that it is in
+        self.zone = ""
         self.status, self.desired = "PROVISIONING", "RUNNING"
         self.times = {"createdAt": utcnow()}
         self.stop_code = self.stopped_reason = self.container_reason = ""
@@ -181,13 +185,18 @@ class Task:
         self.status, self._since = status, time.monotonic()
 
     def _ended(self) -> None:
+        if self.subnet:
+            _siblings[self.started_by, self.subnet] -= 1
         self._become("STOPPED")
         self.times["stoppedAt"] = self.times["executionStoppedAt"] = self._utcnow()
         self.exit_code = self._process.poll() if self._process else None
 
     def _launch(self) -> None:
-        # Fargate spreads them: the one with the fewest takes the next.
-        subnet = min(self._subnets, key=subnets.taken, default="")
+        # Fargate spreads the tasks of a deployment: the one with the fewest of them takes the next.
+        subnet = min(
+            self._subnets, key=lambda each: (_siblings[self.started_by, each], subnets.taken(each)), default=""
+        )
+        self.zone = zones.of_subnet(self.region, subnet)
         if subnets.is_full(subnet):
             self.stop(
                 "TaskFailedToStart",
@@ -196,6 +205,7 @@ class Task:
             )
             return
         self.subnet = subnet
+        _siblings[self.started_by, subnet] += 1
         container = self._container()
         environment = {each["name"]: each["value"] for each in container.get("environment", ())}
         try:
@@ -225,6 +235,8 @@ class Task:
             self.stop("TaskFailedToStart", self.container_reason)
             return
         self._output = Output(self._process.stdout)
+        if zones.is_down(self.zone):
+            self._process.pause()
         self._become("PENDING")
 
     def _container(self) -> dict:
@@ -293,6 +305,7 @@ class Task:
         self._become("RUNNING")
         self.running_since = time.monotonic()
         self.times["startedAt"] = self._utcnow()
+        elbv2.zones_of[self.address] = self.zone
         for arn in self.group_arns:
             elbv2.register(self.region, arn, self.address, self.port)
 
@@ -318,6 +331,7 @@ class Task:
             "desiredStatus": self.desired,
             "healthStatus": health,
             "connectivity": "CONNECTED",
+            "availabilityZone": self.zone,
             "cpu": self.definition.cpu,
             "memory": self.definition.memory,
             "containers": [
@@ -336,7 +350,10 @@ class Task:
                     "id": self.id,
                     "type": "ElasticNetworkInterface",
                     "status": "DELETED" if self.status == "STOPPED" else "ATTACHED",
-                    "details": [{"name": "privateIPv4Address", "value": self.address}],
+                    "details": [
+                        {"name": "subnetId", "value": self.subnet},
+                        {"name": "privateIPv4Address", "value": self.address},
+                    ],
                 }
             ],
             **self.times,

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from . import state
 from .definitions import paged
 from .task import Task
+
+if TYPE_CHECKING:
+    from ..processes import Process
 
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html: startedBy is the only filter where it is one.
 ALONE = ("containerInstance", "desiredStatus", "family", "launchType", "serviceName")
@@ -35,6 +39,14 @@ def fargate_vcpus(region: str) -> float:
 def in_subnet(subnet_id: str) -> int:
     """How many have an interface in it."""
     return sum(task.subnet == subnet_id and task.status != "STOPPED" for each in of_service.values() for task in each)
+
+
+def in_zone(zone: str) -> Iterator[Process]:
+    """The processes of those in a zone."""
+    for each in of_service.values():
+        for task in each:
+            if task.zone == zone and task.process and task.process.poll() is None:
+                yield task.process
 
 
 def _of_cluster(cluster: Any) -> list[Task]:

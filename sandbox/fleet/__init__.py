@@ -5,6 +5,7 @@
 
     api          the calls that moto lacks
     groups       keeps the capacity
+    placement    in which subnet
     refresh      the life of an instance refresh
     machine      an instance, which is a real process
     first_day    the group, its launch template and its past

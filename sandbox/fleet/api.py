@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .. import quotas
+from .. import quotas, zones
 from . import activities, groups, refresh, schedule
 
 if TYPE_CHECKING:
@@ -231,6 +231,7 @@ def install(world: World) -> None:
         _moto[function.__name__] = getattr(AutoScalingResponse, function.__name__, None)
         setattr(AutoScalingResponse, function.__name__, function)
     quotas.used_by(quotas.EC2, groups.vcpus)
+    zones.inhabitants.append(groups.in_zone)
     FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
     # Instances are registered when they are in service, not when the group is made.
     AutoScalingBackend.update_attached_target_groups = lambda backend, name: None

@@ -10,13 +10,15 @@ https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processe
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import quotas
-from . import activities, refresh, schedule
+from . import activities, placement, refresh, schedule
 from .machine import Machine
 
 if TYPE_CHECKING:
+    from ..processes import Process
     from ..world import World
 
 TICK_SECONDS = 0.1
@@ -68,6 +70,11 @@ def of(group: Any) -> list[Machine]:
     return [machines[state.instance.id] for state in group.instance_states]
 
 
+def in_zone(zone: str) -> Iterator[Process]:
+    """The processes of the instances in a zone."""
+    return (machine.process for machine in list(machines.values()) if machine.zone == zone and machine.process)
+
+
 def vcpus(_world: World, region: str) -> float:
     """What the instances of a region take of the quota."""
     return sum(VCPUS[each.instance_type] for each in machines.values() if each.region == region)
@@ -114,7 +121,7 @@ def launch(world: World, group: Any, version: int) -> Machine | None:
         security_group_ids=data["SecurityGroupIds"],
         instance_type=data["InstanceType"],
         tags={"instance": group.get_propagated_tags() | {ASG_NAME_TAG: group.name}},
-        subnet_id=group.vpc_zone_identifier.split(",")[0],
+        subnet_id=placement.subnet_for(group, active(group)),
         is_instance_type_default=False,
     ).instances[0]
     state = InstanceState(instance, autoscaling_group=group)
@@ -155,9 +162,18 @@ def _reconcile(world: World, group: Any) -> None:
         elif state.health_status == "Unhealthy" and machine.is_active and "ReplaceUnhealthy" not in suspended(group):
             refresh.note_failure(group, machine)
             terminate(group, machine)
-    wanted = refresh.advance(world, group) or group.desired_capacity
-    there = active(group)
-    for _number in range(wanted - len(there)):
+    refreshing = refresh.advance(world, group)
+    wanted, there = refreshing or group.desired_capacity, active(group)
+    misplaced = [] if refreshing or "AZRebalance" in suspended(group) else placement.misplaced(group, there)
+    # One that is in the wrong zone goes when another one serves in its place.
+    for _number in range(wanted + bool(misplaced) - len(there)):
         launch(world, group, refresh.version_to_launch(group))
-    for machine in there[wanted:] if len(there) > wanted else []:
-        terminate(group, machine)
+    if misplaced:
+        leaver = misplaced[0]
+        if sum(machine.is_healthy for machine in there if machine is not leaver) >= wanted:
+            terminate(group, leaver)
+        return
+    surplus = placement.surplus(there, len(there) - wanted)
+    if all(machine.lifecycle == "InService" for machine in there if machine not in surplus):
+        for machine in surplus:
+            terminate(group, machine)

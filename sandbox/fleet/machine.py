@@ -16,7 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import builds, connection_tracking, elbv2, instances
+from .. import builds, connection_tracking, elbv2, instances, zones
 from ..addresses import Addresses
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Machine:
         self._world = world
         self.id, self.version, self.instance = state.instance.id, version, state.instance
         self.instance_type, self.region = state.instance.instance_type, state.auto_scaling_group.region
+        self.subnet_id = state.instance.subnet_id
+        self.zone = zones.of_subnet(self.region, self.subnet_id)
         self.settings = settings_of(user_data)
         # As in a VPC, each instance has an address of its own and all listen on the same port; inside, behind its interface.
         self.port = elbv2.APP_PORT
@@ -60,6 +62,10 @@ class Machine:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def process(self) -> Process | None:
+        return self._process if self.pid else None
 
     @property
     def lifecycle(self) -> str:
@@ -140,6 +146,8 @@ class Machine:
             f"instance {self.id}", [sys.executable, "-m", "sandbox.app"], env=environment, log=log, region=self.region
         )
         connection_tracking.attach(self.region, self._interface, self.address, self._inside, self.port)
+        if zones.is_down(self.zone):
+            self._process.pause()
 
     def _accepts(self) -> bool:
         with socket.socket() as probe:
@@ -148,7 +156,7 @@ class Machine:
 
     def _enter_service(self) -> None:
         self._state.lifecycle_state, self.in_service_since = "InService", time.monotonic()
-        elbv2.hosts[self.id] = self.address
+        elbv2.hosts[self.id], elbv2.zones_of[self.id] = self.address, self.zone
         suspended = {each["ProcessName"] for each in self._state.auto_scaling_group.suspended_processes}
         if "AddToLoadBalancer" not in suspended:
             for arn in self.group_arns:
