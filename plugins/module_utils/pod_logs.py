@@ -61,7 +61,7 @@ def search(wanted, terms, since):
     if not pods:
         raise Stop(f"no pod of namespace {wanted['namespace']} has {wanted['selector']}: check selector and namespace")
     newest = sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"], reverse=True)[:MOST]
-    runs = [run for pod in newest for run in runs(pod)]
+    runs = [run for pod in newest for run in container_runs(pod)]
     found = tried_together(
         {
             f"{pod} {run}": lambda pod=pod, query=query: _read(cluster, path, pod, query, since)
@@ -83,7 +83,7 @@ def search(wanted, terms, since):
     return Found(events, len(events), is_whole, "pod logs", (*unread, *(left_out if len(pods) > MOST else ())))
 
 
-def runs(pod):
+def container_runs(pod):
     """(pod, container for people, query) of what each container that has begun has written, and had before it was started again."""
     name = pod["metadata"]["name"]
     for status in pod.get("status", {}).get("containerStatuses", []):

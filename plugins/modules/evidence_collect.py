@@ -212,7 +212,7 @@ class EvidenceCollect(Verb):
         }
         looks = {name: lambda path=path: cluster.read(path)["items"] for name, path in about.items()}
         for pod in seen["pods"]:
-            for name, run_of, query in pod_logs.runs(pod):
+            for name, run_of, query in pod_logs.container_runs(pod):
                 path = f"{reader.pods(name)}/log"
                 looks[f"{name}-{run_of.replace(' ', '-')}.log"] = lambda path=path, query=query: self._log(
                     cluster, path, query
