@@ -44,6 +44,7 @@ LOGIN = {
     "login_secret": "{{ db_admin_secret | default(omit) }}",
     "login_iam": "{{ db_iam | default(omit) }}",
 }
+_SAID_OF_LOGIN = ("login_db", "sslmode", "ssl_root_cert")
 
 
 def call(verb, outcome):
@@ -125,7 +126,7 @@ def tasks(back, begun):
     """
     made = []
     for number, each in enumerate(back["calls"], 1):
-        what, login = "; ".join(each["what"]), LOGIN if _has_login(each["arguments"]) else {}
+        what, login = "; ".join(each["what"]), _login(each["arguments"])
         here = f"inventory_hostname == {each['host']!r}"
         made.append(
             {
@@ -184,8 +185,11 @@ def _question(number, name):
     return f"{number}. Is it still as {name} left it"
 
 
-def _has_login(arguments):
-    return any(name.startswith("login_") for name in arguments)
+def _login(arguments):
+    """How to log in to the database again, where the call did: what is no secret stands in its record."""
+    if not any(name.startswith("login_") for name in arguments):
+        return {}
+    return LOGIN | {name: _given(arguments[name]) for name in _SAID_OF_LOGIN if name in arguments}
 
 
 def _chain(parent, name):

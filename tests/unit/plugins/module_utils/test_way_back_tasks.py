@@ -94,9 +94,12 @@ def test_what_was_recorded_is_no_template(written):
 
 
 def test_the_password_comes_from_the_inventory(written):
-    parent = written("1-scale-prod", step(call("one", to="one", login_user="admin")), ENDED)
+    parent = written(
+        "1-scale-prod", step(call("one", to="one", login_user="admin", login_db="shop", sslmode="verify-full")), ENDED
+    )
     for task in tasks(parent, "1-scale-prod")[:2]:
         assert "db_admin_password" in task["sre.runbooks.set"]["login_password"]
+        assert task["sre.runbooks.set"]["login_db"] == "shop" and task["sre.runbooks.set"]["sslmode"] == "verify-full"
 
 
 def test_what_nothing_takes_back_is_told(written):
