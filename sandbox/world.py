@@ -53,6 +53,7 @@ PARTS = (
     "parameter_groups",
     "rds",
     "rds_restore",
+    "multi_az",
     "distress",
     "schema",
     "aurora",

@@ -94,6 +94,7 @@ def instance(raw):
         "port": endpoint.get("Port"),
         "backup_window": raw.get("PreferredBackupWindow"),
         "backup_retention": pending.get("BackupRetentionPeriod", raw.get("BackupRetentionPeriod", 0)),
+        "zone": raw.get("AvailabilityZone"),
         "multi_az": pending.get("MultiAZ", raw.get("MultiAZ", False)),
         "instance_class": raw.get("DBInstanceClass"),
         "security_groups": sorted(group["VpcSecurityGroupId"] for group in raw.get("VpcSecurityGroups", [])),

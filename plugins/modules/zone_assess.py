@@ -60,6 +60,7 @@ notes:
     C(autoscaling:DescribeAutoScalingGroups), C(elasticloadbalancing:DescribeTargetHealth),
     C(elasticloadbalancing:DescribeTargetGroups), C(cloudwatch:GetMetricData) and C(rds:DescribeDBInstances).
 seealso:
+  - module: sre.runbooks.rds_zone_failover
   - module: sre.runbooks.alb_zonal_shift
   - module: sre.runbooks.ecs_zone
   - module: sre.runbooks.asg_zone
@@ -325,8 +326,7 @@ def _of_database(database, zone, name):
         return []
     if database.get("MultiAZ"):
         return [
-            f"{name} has its primary in {zone}: RDS fails it over by itself, or at once with aws rds reboot-db-instance "
-            f"--db-instance-identifier {name} --force-failover"
+            f"{name} has its primary in {zone}: RDS fails it over by itself, or sre.runbooks.rds_zone_failover at once"
         ]
     return [
         f"{name} is in {zone} and in no other zone: if it does not answer, playbooks/db_failover.yml moves it to its replica"

@@ -8,9 +8,10 @@ import itertools
 import json
 import urllib.request
 
+import psycopg2
 import pytest
 from botocore.exceptions import ClientError
-from core_helpers import wait_until
+from core_helpers import connect, wait_until
 
 from sandbox.client import Sandbox
 
@@ -74,6 +75,31 @@ def test_zones(fresh_sandbox: Sandbox) -> None:
         shift.start_zonal_shift(resourceIdentifier=balancer, awayFrom=ids["us-east-1c"], expiresIn="1h", comment="x")
     with pytest.raises(ClientError, match="ValidationException"):
         shift.start_zonal_shift(resourceIdentifier=balancer, awayFrom=ids["us-east-1a"], expiresIn="73h", comment="x")
+
+    # A database in the zone does not answer; told to fail over it does, from the other one.
+    rds, primary = sandbox.boto("rds", EAST), names["db_instance"]
+
+    def database() -> tuple:
+        (found,) = rds.describe_db_instances(DBInstanceIdentifier=primary)["DBInstances"]
+        return found["DBInstanceStatus"], found["AvailabilityZone"], found.get("SecondaryAvailabilityZone")
+
+    def answers() -> bool:
+        try:
+            connect(sandbox, EAST, primary, 1).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    with pytest.raises(ClientError, match="InvalidParameterCombination"):
+        rds.reboot_db_instance(DBInstanceIdentifier=primary, ForceFailover=True)
+    rds.modify_db_instance(DBInstanceIdentifier=primary, MultiAZ=True, ApplyImmediately=True)
+    wait_until(lambda: database() == ("available", "us-east-1a", "us-east-1b"), "two zones")
+    sandbox.fault("zone-fails", zone="us-east-1a")
+    assert not answers()
+    rds.reboot_db_instance(DBInstanceIdentifier=primary, ForceFailover=True)
+    wait_until(lambda: database() == ("available", "us-east-1b", "us-east-1a"), "failed over")
+    assert answers()
+    sandbox.heal()
 
     # A zone fails: a group taken out of it has all its instances elsewhere, and comes back into balance.
     scaling, group = sandbox.boto("autoscaling", EAST), sandbox.state["fleet"]["auto_scaling_group"]

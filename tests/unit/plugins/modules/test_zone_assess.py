@@ -38,7 +38,7 @@ def test_it_names_the_zone_and_what_speaks_for_it():
 
 def test_the_database_is_named_where_it_is_in_that_zone():
     assert plan({"AvailabilityZone": "e1a"}).notes == ()
-    assert "--force-failover" in plan({"AvailabilityZone": "e1b", "MultiAZ": True}).notes[0]
+    assert "rds_zone_failover" in plan({"AvailabilityZone": "e1b", "MultiAZ": True}).notes[0]
     assert "db_failover.yml" in plan({"AvailabilityZone": "e1b", "MultiAZ": False}).notes[0]
 
 
