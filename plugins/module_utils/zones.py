@@ -16,7 +16,11 @@ from .verb import Plan, Step
 
 # The key of that line.
 MARK = "sre.runbooks/left-zone"
-STATES = ("left", "back")
+ARGUMENTS = dict(
+    zone=dict(type="str"),
+    state=dict(type="str", choices=["left", "back"], default="left"),
+)
+CONDITIONS = dict(required_if=[("state", "left", ["zone"])])
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,14 @@ def of_subnets(aws, subnets):
         return {}
     found = aws.read("ec2", "describe_subnets", Filters=[{"Name": "subnet-id", "Values": sorted(set(subnets))}])
     return {each["SubnetId"]: each["AvailabilityZone"] for each in found["Subnets"]}
+
+
+def other_way(before, params):
+    """The arguments that undo a verb with `params` that found `before`."""
+    if params["state"] == "left":
+        return {"state": "back"}
+    kept = parse(before["left"])
+    return {"state": "left", "zone": kept and kept.zone}
 
 
 def plan(name, present, kept, where, wanted, settled):

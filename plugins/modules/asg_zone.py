@@ -20,15 +20,8 @@ options:
     description: Name of the group, in O(region).
     type: str
     required: true
-  zone:
-    description: Name of the zone to leave, needed for O(state=left).
-    type: str
-  state:
-    description: V(left) takes the group out of O(zone), V(back) brings it back into the one that it left.
-    type: str
-    choices: [left, back]
-    default: left
 extends_documentation_fragment:
+  - sre.runbooks.zone_leaving
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -109,9 +102,8 @@ NEEDED = (*group_serving.UP, *group_serving.DOWN, "AZRebalance")
 
 SERVICES = ("autoscaling", "ec2", "elbv2", "dynamodb")
 ARGUMENTS = dict(
+    zones.ARGUMENTS,
     auto_scaling_group=dict(type="str", required=True),
-    zone=dict(type="str"),
-    state=dict(type="str", choices=list(zones.STATES), default="left"),
 )
 
 
@@ -180,9 +172,7 @@ class AsgZone(Verb):
         )
 
     def undo(self, before, done):
-        zone = (zones.parse(before["left"]) or zones.Left("", ())).zone
-        back = {"state": "back"} if self.params["state"] == "left" else {"state": "left", "zone": zone}
-        arguments = dict(back, auto_scaling_group=self.name, region=self.aws.region)
+        arguments = dict(zones.other_way(before, self.params), auto_scaling_group=self.name, region=self.aws.region)
         return [{"verb": "sre.runbooks.asg_zone", "arguments": arguments}]
 
     def view(self, observed):
@@ -209,7 +199,7 @@ def _kept(group):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_if=[("state", "left", ["zone"])]), AsgZone)
+    run(verb_module(ARGUMENTS, **zones.CONDITIONS), AsgZone)
 
 
 if __name__ == "__main__":

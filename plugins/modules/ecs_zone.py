@@ -24,19 +24,12 @@ options:
     description: Name of the ECS service, which has subnets of its own (network mode awsvpc) and is rolled out by ECS itself.
     type: str
     required: true
-  zone:
-    description: Name of the zone to leave, needed for O(state=left).
-    type: str
-  state:
-    description: V(left) takes the service out of O(zone), V(back) brings it back into the one that it left.
-    type: str
-    choices: [left, back]
-    default: left
   accept_shortage:
     description: Go on although the other subnets have too few free addresses, which is noted then.
     type: bool
     default: false
 extends_documentation_fragment:
+  - sre.runbooks.zone_leaving
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -115,10 +108,9 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 
 SERVICES = ("ecs", "ec2", "elbv2", "dynamodb")
 ARGUMENTS = dict(
+    zones.ARGUMENTS,
     cluster=dict(type="str", required=True),
     service=dict(type="str", required=True),
-    zone=dict(type="str"),
-    state=dict(type="str", choices=list(zones.STATES), default="left"),
     accept_shortage=dict(type="bool", default=False),
 )
 
@@ -200,9 +192,12 @@ class EcsZone(Verb):
         )
 
     def undo(self, before, done):
-        zone = (zones.parse(before["left"]) or zones.Left("", ())).zone
-        back = {"state": "back"} if self.params["state"] == "left" else {"state": "left", "zone": zone}
-        return [{"verb": "sre.runbooks.ecs_zone", "arguments": dict(self.names, region=self.aws.region, **back)}]
+        return [
+            {
+                "verb": "sre.runbooks.ecs_zone",
+                "arguments": dict(self.names, region=self.aws.region, **zones.other_way(before, self.params)),
+            }
+        ]
 
     def view(self, observed):
         kept = _kept(observed["service"])
@@ -223,7 +218,7 @@ def _kept(service):
 
 
 def main():
-    run(verb_module(ARGUMENTS, required_if=[("state", "left", ["zone"])]), EcsZone)
+    run(verb_module(ARGUMENTS, **zones.CONDITIONS), EcsZone)
 
 
 if __name__ == "__main__":
