@@ -47,6 +47,7 @@ notes:
   - An instance that its group is terminating already is refused, since it can no longer be detached.
   - SSM reaches an isolated instance only where O(security_group) lets it through. Read what runs there before.
 seealso:
+  - module: sre.runbooks.ec2_evidence
   - module: sre.runbooks.evidence_bundle
   - name: Connection tracking
     description: Which connections a change of security groups leaves alone.

@@ -4,12 +4,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import socket
+import subprocess
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from runbook import Result
 from world import EAST, World
 
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws
@@ -127,6 +134,76 @@ def answers(connection: socket.socket) -> bool:
 def suspect(any_world: World) -> Iterator[Suspect]:
     yield Suspect(any_world)
     any_world.sandbox.heal()
+
+
+def contain(suspect: Suspect, *flags: str, **variables: Any) -> Result:
+    asked = {"env": "sandbox_fleet", "instance": suspect.id, "incident": "breach", **variables}
+    return suspect.world.runbook.run("contain_instance", *flags, **asked)
+
+
+def test_the_intruder_is_cut_off_and_what_he_did_is_kept(suspect: Suspect) -> None:
+    before, held = suspect.picture(), suspect.connect()
+    folder = suspect.world.runbook.incidents / "evidence" / "breach"
+    assert answers(held)
+
+    planned = contain(suspect, "--check", "--diff")
+    assert (planned.returncode, planned.mutations) == (0, [])
+    assert "cut its connections, and isolate it in" in planned.output and not folder.exists()
+    unnamed = contain(suspect, instance="i-everything")
+    assert (unnamed.returncode, unnamed.mutations) == (2, []) and "-e instance=i-..." in unnamed.complaints[0]
+
+    run = contain(suspect, taken_by="R. Engineer")
+    assert run.returncode == 0, run.output
+    assert not answers(held)
+    seen = suspect.picture()
+    assert (seen["state"], seen["member"], seen["target"]) == ("running", [], [])
+    assert seen["capacity"][1] == before["capacity"][1]
+    order = [name.partition(" ")[0].partition(":")[2] for name in run.mutations]
+    # What is in memory is locked away before anything is done to the instance, and it is kept before it is cut off.
+    first = {name: order.index(name) for name in ("SendCommand", "PutObject", "CreateTags", "CreateSnapshots")}
+    assert list(first.values()) == sorted(first.values())
+    assert (
+        order.index("CreateSnapshots") < order.index("DetachInstances") < order.index("ModifyNetworkInterfaceAttribute")
+    )
+
+    newest = max(each.name for each in folder.glob("manifest-*"))
+    assert verified(folder, newest)
+    known = suspect.world.sandbox.state["intruder"]
+    processes = json.loads((folder / f"{suspect.id}-processes.json").read_text())["processes"]
+    (program,) = [each for each in processes if each["name"] == known["program"]]
+    assert program["program"].endswith(" (deleted)") and len(program["sha256"]) == 64
+    connections = json.loads((folder / f"{suspect.id}-connections.json").read_text())["connections"]
+    assert any(each["remote"].startswith(known["address"] + ":") for each in connections)
+    deleted = json.loads((folder / f"{suspect.id}-system.json").read_text())["deleted"]
+    assert any(each["path"] == "/tmp/.x/loot (deleted)" for each in deleted)
+    assert json.loads((folder / "custody-0001.json").read_text())["taken_by"] == "R. Engineer"
+    assert known["address"] not in run.output
+    locked_as_they_are(suspect, folder)
+
+    again = contain(suspect)
+    assert (again.returncode, again.mutations, again.report["outcome"]) == (0, [], "noop")
+    released = contain(suspect, "--tags", "release")
+    assert released.returncode == 0, released.output
+    assert suspect.picture() == before
+    assert verified(folder, newest)
+
+
+def verified(folder: Path, manifest: str) -> bool:
+    return subprocess.run(["sha256sum", "--quiet", "--strict", "-c", manifest], cwd=folder).returncode == 0
+
+
+def locked_as_they_are(suspect: Suspect, folder: Path) -> None:
+    """The bucket has the same, and gives nothing of it up."""
+    s3, bucket = suspect.world.aws("s3"), suspect.world.sandbox.state["evidence_bucket"]
+    stored = s3.list_object_versions(Bucket=bucket, Prefix="evidence/breach/")["Versions"]
+    digests = {}
+    for each in stored:
+        version = {"Bucket": bucket, "Key": each["Key"], "VersionId": each["VersionId"]}
+        checksum = s3.head_object(**version, ChecksumMode="ENABLED")["ChecksumSHA256"]
+        digests[each["Key"].rpartition("/")[2]] = base64.b64decode(checksum).hex()
+        with pytest.raises(ClientError, match="AccessDenied"):
+            s3.delete_object(**version)
+    assert digests == {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in folder.iterdir()}
 
 
 def test_killed_after_any_call_it_is_isolated_and_released_all_the_same(suspect: Suspect) -> None:
