@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .faults import Fault
+from .s3 import BUCKET
 from .wire import ApiError
 
 if TYPE_CHECKING:
     from .wire import Call
     from .world import World
 
+
+ROLE, POLICY = "regami-uploads", "uploads"
 
 # Permissions that go by another name than the call.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
@@ -151,6 +155,8 @@ def _why_not_in_s3(call: Call, session: Session) -> str:
         return "with an explicit deny in a resource-based policy"
     if PermissionResult.DENIED in of_role:
         return _DENIED
+    if not _within_boundary(session.role, action, resource):
+        return f"because no permissions boundary allows the {action} action"
     if PermissionResult.PERMITTED in (of_bucket, *of_role):
         return ""
     return f"because no identity-based policy allows the {action} action"
@@ -177,9 +183,24 @@ def _judged(policy: dict, action: str, resource: str) -> Any:
     return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource)
 
 
+def _role(name: str) -> Any:
+    return next((each for each in _world.backend("iam", "aws").roles.values() if each.name == name), None)
+
+
+def _within_boundary(name: str, action: str, resource: str) -> bool:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html"""
+    from moto.iam.access_control import PermissionResult
+
+    role = _role(name)
+    arn = role and role.permissions_boundary_arn
+    if not arn:
+        return True
+    policy = json.loads(_world.backend("iam", "aws").managed_policies[arn].document)
+    return _judged(policy, action, resource) is PermissionResult.PERMITTED
+
+
 def _role_policies(name: str) -> list[dict]:
-    backend = _world.backend("iam", "aws")
-    role = next((each for each in backend.roles.values() if each.name == name), None)
+    role = _role(name)
     if role is None:
         return []
     texts = [*role.policies.values(), *(each.document for each in role.managed_policies.values())]
@@ -211,11 +232,108 @@ def _for_anybody(statement: dict) -> dict:
     return {name: value for name, value in statement.items() if name != "Principal"}
 
 
+def _trusts_the_account(role: Any) -> bool:
+    account = {"*", _world.account_id, f"arn:aws:iam::{_world.account_id}:root"}
+    statements = json.loads(role.assume_role_policy_document)["Statement"]
+    named = [each.get("Principal", {}).get("AWS", []) for each in statements if each["Effect"] == "Allow"]
+    return any(account & set([each] if isinstance(each, str) else each) for each in named)
+
+
+def _lose_permission(world: World, how: str) -> None:
+    """HOW: bucket (its policy denies), role (its policy is gone) or boundary (a limit that leaves out S3)."""
+    region = world.regions[0]
+    match how:
+        case "bucket":
+            denial = {"Sid": "KeepOut", "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
+            reading = {
+                "Sid": "Reading",
+                "Effect": "Allow",
+                "Principal": {"AWS": world.account_id},
+                "Action": "s3:GetObject",
+            }
+            resource = {"Resource": f"arn:aws:s3:::{BUCKET}/*"}
+            policy = {"Version": "2012-10-17", "Statement": [reading | resource, denial | resource]}
+            world.client("s3", region).put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(policy))
+        case "role":
+            world.client("iam", region).delete_role_policy(RoleName=ROLE, PolicyName=POLICY)
+        case "boundary":
+            nothing = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
+            iam = world.client("iam", region)
+            made = iam.create_policy(PolicyName="logs-only", PolicyDocument=json.dumps(nothing))["Policy"]["Arn"]
+            iam.put_role_permissions_boundary(RoleName=ROLE, PermissionsBoundary=made)
+        case _:
+            raise ValueError(f"how {how!r}: bucket, role or boundary")
+
+
+def _grant(world: World) -> None:
+    allowed = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": ["s3:PutObject", "s3:GetObject"], "Resource": f"arn:aws:s3:::{BUCKET}/*"}
+        ],
+    }
+    world.client("iam", world.regions[0]).put_role_policy(
+        RoleName=ROLE, PolicyName=POLICY, PolicyDocument=json.dumps(allowed)
+    )
+
+
+def _permit(world: World) -> None:
+    client = world.client("iam", world.regions[0])
+    world.client("s3", world.regions[0]).delete_bucket_policy(Bucket=BUCKET)
+    if _role(ROLE).permissions_boundary_arn:
+        client.delete_role_permissions_boundary(RoleName=ROLE)
+    _grant(world)
+
+
+def _health(call: Call) -> dict:
+    """AWS Health, of an account whose support plan does not have it.
+
+    https://docs.aws.amazon.com/health/latest/ug/health-api.html
+    """
+    raise ApiError("SubscriptionRequiredException", "A support plan that includes the AWS Health API is required.")
+
+
 def install(world: World) -> None:
+    from moto.sts.models import STSBackend
+
     global _world
     _world = world
     world.gates.append(refuse)
+    world.handlers["health"] = _health
+    original = STSBackend.assume_role
+
+    def assume_role(self: Any, role_session_name: str, role_arn: str, **rest: Any) -> Any:
+        """Only of a role that trusts the account, where moto takes any; its session may do what the role may."""
+        role = _role(role_arn.rpartition("/")[2])
+        if role is None or not _trusts_the_account(role):
+            who = f"arn:aws:iam::{world.account_id}:user/sandbox"
+            message = f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
+            raise ApiError("AccessDenied", message, 403)
+        made = original(self, role_session_name=role_session_name, role_arn=role_arn, **rest)
+        _sessions[made.access_key_id] = Session(role.name, role_session_name, time.time())
+        return made
+
+    STSBackend.assume_role = assume_role
 
 
 def seed(world: World) -> None:
+    """The role under which users' uploads are kept: the account may assume it, to try it out."""
     _sessions.clear()
+    trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": f"arn:aws:iam::{world.account_id}:root"}
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": trusted, "Action": "sts:AssumeRole"}],
+    }
+    world.client("iam", world.regions[0]).create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust))
+    _grant(world)
+    world.state["regions"].setdefault(world.regions[0], {})["uploads_role"] = ROLE
+
+
+faults = {
+    "uploads-denied": Fault(
+        f"the role {ROLE} may not put into {BUCKET}, by its policy: HOW is bucket, role or boundary",
+        _lose_permission,
+        _permit,
+        ("how",),
+    ),
+}

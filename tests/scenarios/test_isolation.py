@@ -7,6 +7,7 @@ while users are served, and what runs is what is known to be good.
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -78,7 +79,9 @@ def refusal(call: Any) -> str:
 def stolen(world: World) -> Iterator[dict[str, dict]]:
     """A session of a role and a key of a user, which another person has, too."""
     iam = world.aws("iam")
-    iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")
+    trusted = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    trust = {"Version": "2012-10-17", "Statement": [trusted]}
+    iam.create_role(RoleName="batch", AssumeRolePolicyDocument=json.dumps(trust))
     iam.create_user(UserName="deploy")
     iam.create_login_profile(UserName="deploy", Password="hunter2-Hunter2")
     unused = iam.create_access_key(UserName="deploy")["AccessKey"]
