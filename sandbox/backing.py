@@ -5,7 +5,7 @@
 start the application without any, and often.
 
     DATABASE_POOL     "SIZE+OVERFLOW": a pool of SQLAlchemy instead of as many connections as there are requests
-    REDIS_URL         a cache of the rows
+    REDIS_URL         a cache of the rows, unless DISABLE_REDIS is 1
     DOCUMENTS_BUCKET  each row's document, in S3
     PARTNER_URL       somebody who is asked about each row, over HTTPS; REQUESTS_CA_BUNDLE names the authority
     SPOOL_DIR         a journal of the requests, on the task's own disk
@@ -51,7 +51,8 @@ class Backing:
         self._check: Callable[[dict], None] | None = None
         self._spool = Path(environment["SPOOL_DIR"]) if "SPOOL_DIR" in environment else None
         self._workers = threading.Semaphore(int(environment["WORKERS"])) if "WORKERS" in environment else None
-        if url := environment.get("REDIS_URL"):
+        url = environment.get("REDIS_URL")
+        if url and environment.get("DISABLE_REDIS") != "1":
             self._cache = _redis(url)
         if bucket := environment.get("DOCUMENTS_BUCKET"):
             self._documents = _documents(bucket)

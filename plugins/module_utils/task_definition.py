@@ -173,6 +173,37 @@ def _entries(containers, variable):
     ]
 
 
+def container(request, name=None):
+    """The container of that name, or the only one there is.
+
+    Raises:
+        Refusal: there is none, or several and no name.
+    """
+    found = _containers(request, name)
+    if len(found) > 1:
+        there = ", ".join(each["name"] for each in found)
+        raise Refusal(f"{request['family']} has several containers ({there}): say which one is meant")
+    return found[0]
+
+
+def set_variable(container, name, value):
+    """Give a container a variable, in place; None takes it out. All others stay, and their order.
+
+    Raises:
+        Refusal: a secret has that name.
+    """
+    _refuse_secret([container], name)
+    entries = [dict(each) for each in container.get("environment", [])]
+    known = next((each for each in entries if each["name"] == name), None)
+    if value is None:
+        entries = [each for each in entries if each["name"] != name]
+    elif known:
+        known["value"] = value
+    else:
+        entries.append({"name": name, "value": value})
+    container["environment"] = entries
+
+
 def readdress(value, host, port=None):
     """`value` (a URL, host, host:port, or a port alone) with another host, and another port where one is given.
 

@@ -54,16 +54,15 @@ def changes(sandbox: Sandbox) -> list[dict]:
 def test_a_cache_that_is_gone(calm):
     felt = suffer(calm, "redis_down")
     cache = calm.boto("elasticache")
-    (cluster,) = cache.describe_cache_clusters(ShowCacheNodeInfo=True)["CacheClusters"]
-    endpoint = cluster["CacheNodes"][0]["Endpoint"]
-    where = f"{endpoint['Address']}:{endpoint['Port']}"
+    (group,) = cache.describe_replication_groups()["ReplicationGroups"]
+    (shard,) = group["NodeGroups"]
+    where = "{Address}:{Port}".format(**shard["PrimaryEndpoint"])
     said = f"redis.exceptions.ConnectionError: Error 111 connecting to {where}. Connection refused."
     assert sum(said in each for each in errors(calm)) >= 3
     assert felt["failed_requests"] >= 3
-    (group,) = cache.describe_replication_groups()["ReplicationGroups"]
-    assert group["NodeGroups"][0]["PrimaryEndpoint"] == endpoint
     (event,) = cache.describe_events()["Events"]
-    assert event["SourceIdentifier"] == cluster["CacheClusterId"]
+    primary = next(each for each in shard["NodeGroupMembers"] if each["CurrentRole"] == "primary")
+    assert event["SourceIdentifier"] == primary["CacheClusterId"]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def fitted(task: dict, state: dict) -> dict:
         (r"arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/regami-tg/\w+", east["target_group_arn"]),
         (r"arn:aws:elasticloadbalancing:us-east-1:\d+:targetgroup/regami-tg-green/\w+", east["green_target_group_arn"]),
         (r"arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/[\w/-]+", east["load_balancer_arn"]),
+        ("regami-cache.abc123.use1.cache.amazonaws.com", east["cache_host"]),
         ("d-A1B2C3D4E", state["codedeploy"]["first_deployment"]),
         ("i-0123456789abcdef0", state["batch"]["instance_ids"][0]),
         ("sg-0a1b2c3d", west["db_security_group"]),
