@@ -71,6 +71,7 @@ _EVENTS = {
 servers: dict[tuple[str, str], Server] = {}  # (region, instance id) -> its PostgreSQL
 # (region, instance id) -> where an instance of that name is found: an endpoint belongs to the name, whoever has it.
 _ports: dict[tuple[str, str], int] = {}
+_spare_ports: list[int] = []  # of the worlds before this one
 _world: World
 
 
@@ -235,7 +236,7 @@ def default_groups(backend: RDSBackend) -> list[str]:
 
 def port_of(region: str, name: str) -> int:
     if (region, name) not in _ports:
-        _ports[region, name] = addresses.free_port(HOST, keep=True)
+        _ports[region, name] = _spare_ports.pop() if _spare_ports else addresses.free_port(HOST, keep=True)
     return _ports[region, name]
 
 
@@ -755,6 +756,8 @@ def stop(world: World) -> None:
     for server in list(servers.values()):
         server.remove()
     base_backups.forget(_installation())
+    _spare_ports.extend(_ports.values())
+    _ports.clear()
     for each in (servers, _slow, _killed, _frozen, _paused):
         each.clear()
 

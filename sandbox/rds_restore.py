@@ -102,6 +102,13 @@ def create_db_snapshot(
     return snapshot
 
 
+def copy_db_snapshot(backend: RDSBackend, source_db_snapshot_identifier: str, *args: Any, **request: Any) -> DBSnapshot:
+    source = backend.get_db_snapshot(source_db_snapshot_identifier.rpartition(":snapshot:")[2])
+    snapshot = _moto["copy_db_snapshot"](backend, source_db_snapshot_identifier, *args, **request)
+    snapshot.base = source.base
+    return snapshot
+
+
 def restore_db_instance_from_db_snapshot(backend: RDSBackend, from_snapshot_id: str, request: dict) -> DBInstance:
     snapshot = backend.get_db_snapshot(from_snapshot_id.rpartition(":snapshot:")[2])
     if rds.is_simulated(snapshot.database):
@@ -234,6 +241,7 @@ def install(world: World) -> None:
     from moto.rds.responses import RDSResponse
 
     for function in (
+        copy_db_snapshot,
         create_db_snapshot,
         restore_db_instance_from_db_snapshot,
         restore_db_instance_to_point_in_time,
