@@ -106,6 +106,7 @@ def instance(raw):
         "engine_version": raw.get("EngineVersion"),
         "public": raw.get("PubliclyAccessible", False),
         "kms_key": raw.get("KmsKeyId"),
+        "managed_password": bool(raw.get("MasterUserSecret")),
         "iam_login": raw.get("IAMDatabaseAuthenticationEnabled", False),
         "deletion_protection": raw.get("DeletionProtection", False),
         "promoted_from": tags.get(PROMOTED_FROM),

@@ -27,6 +27,7 @@ _CARRIED = {
     "MultiAZ": "MultiAZ",
     "NetworkType": "NetworkType",
     "PreferredBackupWindow": "PreferredBackupWindow",
+    "ProcessorFeatures": "ProcessorFeatures",
 }
 # What neither call takes, as ModifyDBInstance calls it.
 _LATER = {
@@ -59,6 +60,8 @@ def carried(source, resource_id, point):
     wanted = {name: source[key] for key, name in _CARRIED.items() if source.get(key) not in (None, "", [])}
     wanted |= _storage(source)
     wanted["PubliclyAccessible"] = False
+    if source.get("DedicatedLogVolume"):  # which not every class takes, be it a no
+        wanted["DedicatedLogVolume"] = True
     wanted["VpcSecurityGroupIds"] = sorted(each["VpcSecurityGroupId"] for each in source.get("VpcSecurityGroups", []))
     subnets = (source.get("DBSubnetGroup") or {}).get("DBSubnetGroupName")
     options = [each["OptionGroupName"] for each in source.get("OptionGroupMemberships") or []]

@@ -199,7 +199,15 @@ def _notes(source, target, point):
             f"policies that allow rds-db:connect to {source['resource_id']} must name the resource id of {target}, or nobody "
             f"logs in there by IAM"
         )
-    return [
-        *notes,
+    if source["managed_password"]:
+        notes.append(
+            f"Secrets Manager keeps the master password of {source['id']}, and not that of {target}: aws rds "
+            f"modify-db-instance --manage-master-user-password lets it, and makes another secret"
+        )
+    if source["replicas"]:
+        names = ", ".join(each.rpartition(":")[2] for each in source["replicas"])
+        notes.append(f"{names} follows {source['id']} for ever: {target} has no replica until it is given one")
+    notes.append(
         f"two databases cost what two cost, until somebody deletes one of {source['id']} and {target} by hand",
-    ]
+    )
+    return notes

@@ -29,6 +29,7 @@ def instance(name=NAME, **changes):
         "backup_retention": 7,
         "public": False,
         "iam_login": False,
+        "managed_password": False,
         "restored_from": None,
         "restored_to": None,
         **changes,
@@ -170,9 +171,13 @@ def test_what_has_taken_its_place_is_left_alone():
     assert "has taken its place already" in found.notes[0]
 
 
-def test_logins_by_iam_are_told():
-    found = restoring.plan(observed(instance(iam_login=True)), WANTED)
+def test_what_does_not_come_along_is_told():
+    replica = "arn:aws:rds:us-west-2:1:db:regami-db-replica"
+    source = instance(iam_login=True, managed_password=True, replicas=[replica])
+    found = restoring.plan(observed(source), WANTED)
+    assert any(note.startswith(f"regami-db-replica follows {NAME}") for note in found.notes)
     assert any("rds-db:connect" in note for note in found.notes)
+    assert any("--manage-master-user-password" in note for note in found.notes)
 
 
 # ---- what can be chosen
