@@ -276,9 +276,14 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
         if self.path != "/health":
             took = time.monotonic() - started
-            log(f'INFO "{self.command} {self.path}" {status} {took * 1000:.1f} ms')
+            log(f'INFO "{self.command} {self.path}" {status} {took * 1000:.1f} ms{self._client(status)}')
             if took > LONG_SECONDS:
                 log(f"WARNING slow request: {self.command} {self.path} took {took:.1f} s")
+
+    def _client(self, status: int) -> str:
+        """Whose request it was that was refused."""
+        address = self.headers.get("X-Forwarded-For", "").partition(",")[0].strip()
+        return f" from {address}" if address and status in (401, 403, 404) else ""
 
     def _work(self, function: Callable, argument: Any) -> dict:
         if function is health:

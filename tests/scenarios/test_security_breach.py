@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -55,13 +57,32 @@ def resources(world: World, space: Namespace) -> dict:
 def test_what_is_wrong_with_the_command_is_said_in_a_line(shop: tuple[World, Namespace]) -> None:
     world, _space = shop
     for variables, told in (
-        ({}, "no steps given: say -e steps=NAME,NAME of evidence, isolate, revoke, rotate, deploy"),
+        ({"steps": "evidence,panic"}, "panic, which is no step: say -e steps=NAME,NAME of evidence, isolate, revoke"),
         ({"steps": "evidence,revoke"}, "cannot go without incident, principal"),
         ({"steps": "isolate"}, "nobody is named to isolate"),
     ):
         run = answer(world, **variables)
         assert run.returncode != 0 and run.mutations == []
         assert any(told in line for line in run.complaints), run.output
+
+
+def test_without_steps_it_looks_for_signs(shop: tuple[World, Namespace]) -> None:
+    """Somebody tries pages that are not there, and makes a user for later."""
+    world, space = shop
+    address = next(pod["status"]["podIP"] for pod in space.pods(NAME))
+    for number in range(25):
+        asked = urllib.request.Request(
+            f"http://{address}:8000/admin/{number}", headers={"X-Forwarded-For": "198.51.100.77"}
+        )
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(asked)
+    world.aws("iam").create_user(UserName="backdoor")
+    run = answer(world)
+    assert run.returncode == 0 and run.mutations == [] and run.lease_calls == [], run.output
+    told = "\n".join(run.report["notes"])
+    assert "198.51.100.77 was refused 25 times (25 x 404)" in told
+    assert "iam:CreateUser backdoor" in told
+    world.aws("iam").delete_user(UserName="backdoor")
 
 
 def test_a_breach_is_answered_while_users_are_served_and_released_exactly(shop: tuple[World, Namespace]) -> None:
