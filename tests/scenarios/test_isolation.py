@@ -143,6 +143,31 @@ def denied_before(revoked: dict) -> float:
     return datetime.fromisoformat(revoked["after"]["denied_before"].replace("Z", "+00:00")).timestamp()
 
 
+@pytest.mark.parametrize("kind", ["denied", "lost-answer"])
+def test_a_revocation_that_stops_half_way_goes_on(world: World, kind: str) -> None:
+    """Before each of its changes, and with each answer lost: what is remembered stands on the user itself."""
+    iam, name = world.aws("iam"), f"half-way-{kind}"
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]["AccessKeyId"]
+    for state, actions in (
+        ("revoked", ("TagUser", "PutUserPolicy", "UpdateAccessKey")),
+        ("restored", ("UpdateAccessKey", "DeleteUserPolicy", "UntagUser")),
+    ):
+        stops = [[action] for action in actions] if kind == "denied" else [actions]
+        for some in stops:
+            for action in some:
+                world.sandbox.fault("api", service="iam", action=action, kind=kind, count=1)
+            told = verb(world, "iam_revoke", principal=f"user/{name}", state=state, accept_live_sessions=True)
+            world.sandbox.heal()
+            assert told["failed"] == (kind == "denied"), told
+        again = verb(world, "iam_revoke", principal=f"user/{name}", state=state, accept_live_sessions=True)
+        assert not again["failed"] and again["changed"] == (kind == "denied")
+        (found,) = iam.list_access_keys(UserName=name)["AccessKeyMetadata"]
+        assert (found["AccessKeyId"], found["Status"]) == (key, "Inactive" if state == "revoked" else "Active")
+        assert bool(iam.list_user_policies(UserName=name)["PolicyNames"]) == (state == "revoked")
+        assert bool(iam.list_user_tags(UserName=name)["Tags"]) == (state == "revoked")
+
+
 def cluster(space: Namespace) -> dict:
     """All that isolating may change, pods aside, whose names are new each time."""
     return {
@@ -190,6 +215,24 @@ def test_a_pod_in_quarantine_is_cut_off_and_kept_while_the_service_answers(world
     (undo,) = isolated["undo"]
     released = isolate(world, shop, state=undo["arguments"]["state"])
     assert not released["failed"] and cluster(shop) == before
+
+
+@pytest.mark.parametrize("kind", ["denied", "lost-answer"])
+def test_a_quarantine_that_stops_half_way_goes_on(world: World, shop: Namespace, kind: str) -> None:
+    before, name = cluster(shop), ready(shop)[0]["metadata"]["name"]
+    for action in ("create networkpolicies", "patch pods"):
+        world.sandbox.fault("api", service="kubernetes", action=action, kind=kind, count=1)
+        told = isolate(world, shop, pods=[name])
+        world.sandbox.heal()
+        assert told["failed"] == (kind == "denied"), told
+    done = isolate(world, shop, pods=[name])
+    assert not done["failed"] and done["after"]["quarantined"] == [name] and len(done["after"]["policies"]) == 1
+    for action in ("delete pods", "delete networkpolicies"):
+        world.sandbox.fault("api", service="kubernetes", action=action, kind=kind, count=1)
+        isolate(world, shop, state="released")
+        world.sandbox.heal()
+    assert not isolate(world, shop, state="released")["failed"]
+    assert cluster(shop) == before
 
 
 def test_a_whole_workload_is_cut_off_and_answers_again_when_it_is_released(world: World, shop: Namespace) -> None:
@@ -274,6 +317,7 @@ def test_a_version_of_a_secret_is_what_new_tasks_get(world: World) -> None:
     name, manager = "regami/session-key", world.aws("secretsmanager")
     first = manager.create_secret(Name=name, SecretString="former")["VersionId"]
     arguments = {"secret": name, "rotation": "breach-1"}
+    world.sandbox.fault("api", service="secretsmanager", action="UpdateSecretVersionStage", kind="lost-answer", count=1)
     made = [
         verb(world, "secret_rotate", values=[{"length": 40}], state=state, **arguments)
         for state in ("staged", "current")
