@@ -20,6 +20,11 @@ from .verb import Plan, Step
 # Seconds that a group usually waits for the requests in hand before an instance has left it: the usual deregistration delay.
 USUAL_DRAIN = 300
 NONE = "none"
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html#automatic-tracking
+ALWAYS_TRACKED = (
+    "connections by way of a NAT gateway, a Network Load Balancer, a transit gateway or a VPC endpoint are tracked whatever its "
+    "groups say, and may live on until they are idle: only a network ACL of its subnet, or stopping it, cuts those"
+)
 
 
 def plan(observed, quarantine):
@@ -65,7 +70,10 @@ def plan(observed, quarantine):
         "auto_scaling_group": None,
         "targets": [],
     }
-    return Plan(tuple(steps), after, _role(suspect))
+    notes = _role(suspect)
+    if any(step.do == "cut" for step in steps):
+        notes += (ALWAYS_TRACKED,)
+    return Plan(tuple(steps), after, notes)
 
 
 def _leave(suspect):

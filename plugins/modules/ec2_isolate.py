@@ -22,6 +22,8 @@ description:
   - B(Risk:) what the instance works on is lost to its users at once, requests in hand included, and for the moment between two
     calls anybody may reach it. Sessions of its role go on elsewhere until they are revoked. Released, it takes
     requests again, and its group ends it when it does not pass the group's health checks.
+  - Connections by way of a NAT gateway, a Network Load Balancer, a transit gateway or a VPC endpoint are tracked whatever the
+    groups say. They may live on until they are idle; only a network ACL of the subnet, or stopping the instance, cuts those.
 options:
   instance_id:
     description: The instance, in O(region).

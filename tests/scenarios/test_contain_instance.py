@@ -152,12 +152,15 @@ def test_the_intruder_is_cut_off_and_what_he_did_is_kept(suspect: Suspect) -> No
     unnamed = contain(suspect, instance="i-everything")
     assert (unnamed.returncode, unnamed.mutations) == (2, []) and "-e instance=i-..." in unnamed.complaints[0]
 
+    for service, action in (("ec2", "CreateSnapshots"), ("autoscaling", "DetachInstances"), ("s3", "PutObject")):
+        suspect.world.sandbox.fault("api", service=service, action=action, kind="lost-answer", region=EAST, count=1)
     run = contain(suspect, taken_by="R. Engineer")
     assert run.returncode == 0, run.output
     assert not answers(held)
     seen = suspect.picture()
     assert (seen["state"], seen["member"], seen["target"]) == ("running", [], [])
     assert seen["capacity"][1] == before["capacity"][1]
+    assert len(suspect.snapshots()) == 1  # of its one volume, though no answer came
     order = [name.partition(" ")[0].partition(":")[2] for name in run.mutations]
     # What is in memory is locked away before anything is done to the instance, and it is kept before it is cut off.
     first = {name: order.index(name) for name in ("SendCommand", "PutObject", "CreateTags", "CreateSnapshots")}
