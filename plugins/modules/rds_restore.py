@@ -326,7 +326,7 @@ def _endpoint(instance):
 
 def _predicted(source, target):
     """An endpoint begins with the name of its instance; all else is of the account and the region."""
-    name, _, rest = (source["host"] or "").partition(".")
+    name, _dot, rest = (source["host"] or "").partition(".")
     return {"host": f"{target}.{rest}" if name == source["id"] else target, "port": source["port"]}
 
 

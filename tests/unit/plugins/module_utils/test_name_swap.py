@@ -33,7 +33,8 @@ def fresh(name=FRESH, **changes):
     return {**base, "replicas": [], "pending": {}, **changes}
 
 
-def planned(*instances, wanted=WANTED, sessions=None):
+def planned(*instances, wanted=None, sessions=None):
+    wanted = wanted or WANTED
     there = {each["id"]: each for each in instances}
     return name_swap.plan({"instances": there, "pair": name_swap.pair(there, wanted), "sessions": sessions}, wanted)
 
