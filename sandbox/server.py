@@ -106,7 +106,8 @@ def _dispatch(server: _Server, call: Call) -> Response:
         try:
             _pass_gates(world, call)
             handler = world.handlers.get(call.service)
-            response = result(call, handler(call)) if handler else _moto(server.app, call)
+            answer = handler(call) if handler else _moto(server.app, call)
+            response = answer if isinstance(answer, Response) else result(call, answer)
         except ApiError as refused:
             return error(call, refused.code, refused.message, refused.status)
         except Exception as failure:

@@ -26,8 +26,6 @@ _READS = re.compile(
     r"(Describe|List|Get|BatchGet|TransactGet|Head|Query$|Scan$|Filter|Lookup|Search|Test|AssumeRole|StartQuery|Check)"
 )
 
-_COPIES = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
-
 # kind of fault -> (HTTP status, {protocol: error code}, message); "" is every other protocol.
 _FAULTS: dict[str, tuple[int, dict[str, str], str]] = {
     "throttle": (
@@ -88,6 +86,9 @@ class Call:
     @property
     def service(self) -> str:
         name = self._scope[2].lower()
+        # Signed as S3, at an address of its own.
+        if name == "s3" and self.path.startswith("/v20180820/"):
+            return "s3control"
         return _SIGNED_AS.get(name, name) or "unsigned"
 
     @cached_property
@@ -108,7 +109,7 @@ class Call:
             return "json"
         if self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return "ec2" if self.service == "ec2" else "query"
-        return "rest-xml" if self.service in ("route53", "s3", "cloudfront") else "rest-json"
+        return "rest-xml" if self.service in ("route53", "s3", "s3control", "cloudfront") else "rest-json"
 
     @cached_property
     def action(self) -> str:
@@ -116,9 +117,7 @@ class Call:
             return self.headers["x-amz-target"].rpartition(".")[2]
         if self.protocol in ("query", "ec2"):
             return self.params.get("Action", "")
-        name = self._rest_action()
-        # One and the same path; what is to be copied stands in a header.
-        return _COPIES.get(name, name) if "x-amz-copy-source" in self.headers else name
+        return self._rest_action()
 
     def _rest_action(self) -> str:
         from moto.core.request import Request
@@ -126,7 +125,7 @@ class Call:
 
         try:
             router = get_service_router(self.service)
-            return router.match(Request.from_primitives(self.method, f"http://aws{self.target}", {}))[0].name
+            return router.match(Request.from_primitives(self.method, f"http://aws{self.target}", self.headers))[0].name
         except Exception:  # an unknown service or path: it has no action
             return f"{self.method} {self.path}"
 

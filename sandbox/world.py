@@ -40,6 +40,7 @@ PARTS = (
     "access",
     "object_lock",
     "s3",
+    "s3_batch",
     "subnets",
     "zones",
     "interfaces",
@@ -123,7 +124,8 @@ class World:
         self.rules = Rules()
         self.cut_regions: set[str] = set()
         self.active_faults: list[tuple[str, dict]] = []
-        # Services that moto has no backend for: name -> function(server.Call) -> dict (server.ApiError for an error).
+        # Services that moto has no backend for: name -> function(wire.Call) -> dict, or wire.Response where it is not JSON
+        # (wire.ApiError for an error).
         self.handlers: dict[str, Callable] = {}
         # Called inside the lock before each call that is no seeding, with the server.Call; raise server.ApiError to refuse it.
         self.gates: list[Callable] = []

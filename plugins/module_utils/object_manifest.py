@@ -42,16 +42,18 @@ def actions(path, bucket):
     """
     try:
         with open(path, encoding="utf-8") as lines:
-            told = json.loads(next(lines, "{}"))
-            if told.get("bucket") != bucket:
-                raise Refusal(
-                    f"{path} tells of bucket {told.get('bucket')}, not of {bucket}: check bucket and undo_manifest"
-                )
             last = None
             for line in lines:
                 if not line.endswith("\n"):
                     return  # the run was killed in the middle of it
-                did, key, version, *current = json.loads(line)
+                told = json.loads(line)
+                if isinstance(told, dict):  # each run begins so, also one that goes on with a file
+                    if told.get("bucket") != bucket:
+                        raise Refusal(
+                            f"{path} tells of bucket {told.get('bucket')}, not of {bucket}: check bucket and undo_manifest"
+                        )
+                    continue
+                did, key, version, *current = told
                 if did != "unmarked":
                     yield Action("withdraw" if did == "copied" else "unmark", key, None, markers=(version,))
                 elif key != last:

@@ -69,12 +69,9 @@ class Survey:
             if line.startswith(begin):
                 yield Action.unpacked(json.loads(line))
 
-    def copies_by_class(self):
-        """{storage class: how many are to be copied}, for S3 Batch Operations, where a job has one."""
-        found = {}
-        for action in self.actions("copy"):
-            found[action.wanted.storage_class] = found.get(action.wanted.storage_class, 0) + 1
-        return found
+    def storage_classes(self):
+        """Of all that is to be copied."""
+        return sorted({action.wanted.storage_class for action in self.actions("copy")})
 
 
 def survey(decisions, look, tick, look_always=False):

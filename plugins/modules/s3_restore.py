@@ -89,7 +89,19 @@ options:
         present folder where there is no record.
     type: path
   manifest_bucket:
-    description: Bucket that takes a copy of the manifest too, below C(s3_restore/).
+    description:
+      - Bucket that takes a copy of the manifest too, below C(s3_restore/); and the lists and reports of S3 Batch Operations.
+    type: str
+  batch_above:
+    description:
+      - With O(at), where more objects than this are to be copied, S3 Batch Operations copies them. This verb writes its lists to
+        O(manifest_bucket), starts one job for each storage class, waits for them and checks what they did; run again, it finds jobs
+        that still run. Objects that were uploaded in parts, and all where the bucket encrypts by KMS, it copies itself.
+      - A copy that Batch Operations makes is encrypted as the bucket is by default.
+    type: int
+    default: 1000000
+  batch_role_arn:
+    description: The role under which S3 Batch Operations copies. It must be trusted by C(batchoperations.s3.amazonaws.com).
     type: str
 extends_documentation_fragment:
   - sre.runbooks.verb
@@ -103,6 +115,9 @@ seealso:
   - name: Restoring previous versions
     description: AWS documentation.
     link: https://docs.aws.amazon.com/AmazonS3/latest/userguide/RestoringPreviousVersions.html
+  - name: Copy objects by S3 Batch Operations
+    description: AWS documentation.
+    link: https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-copy-object.html
 """
 
 EXAMPLES = r"""
@@ -206,7 +221,7 @@ try:
 except ImportError:
     pass
 
-from ansible_collections.sre.runbooks.plugins.module_utils import object_manifest, object_versions, record
+from ansible_collections.sre.runbooks.plugins.module_utils import object_batch, object_manifest, object_versions, record
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop, near
 from ansible_collections.sre.runbooks.plugins.module_utils.object_copy import Backup, Copier
@@ -223,7 +238,9 @@ MOST_VERSIONS_SHOWN = 50
 # How the actions of a step are called.
 KINDS = {"withdraw": "withdraw", "undelete": "unmark", "delete": "mark"}
 
-SERVICES = ("s3", "dynamodb")
+SERVICES = ("s3", "s3control", "sts", "dynamodb")
+# Seconds that a job of S3 Batch Operations usually takes at least.
+USUAL_BATCH = 600
 ARGUMENTS = dict(
     bucket=dict(type="str", required=True),
     prefix=dict(type="str", default=""),
@@ -240,6 +257,8 @@ ARGUMENTS = dict(
     allow_unversioned=dict(type="bool", default=False),
     manifest=dict(type="path"),
     manifest_bucket=dict(type="str"),
+    batch_above=dict(type="int", default=1_000_000),
+    batch_role_arn=dict(type="str"),
 )
 CONDITIONS = dict(
     mutually_exclusive=[
@@ -262,7 +281,16 @@ class S3Restore(Verb):
         path = self.params["manifest"] or self._own_manifest()
         # An undo is not undone: the restore itself can be run again.
         self.manifest = None if self.params["undo_manifest"] else object_manifest.Manifest(path, self.bucket)
-        self._seen = None
+        self._seen, self._end = None, None
+        self._batch_began, self._has_noted = None, False
+        self._batch = object_batch.Batch(
+            self.aws,
+            self.bucket,
+            self.prefix,
+            self.params["at"],
+            self.params["manifest_bucket"],
+            self.params["batch_role_arn"],
+        )
 
     def _own_manifest(self):
         stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
@@ -278,8 +306,15 @@ class S3Restore(Verb):
             there = [each["Name"] for each in self.aws.read("s3", "list_buckets")["Buckets"]]
             raise Refusal(f"there is no bucket {self.bucket} ({near(self.bucket, there)}): check bucket") from error
         versions = self._versions() if self.params["key"] else []
+        # Who names no role has no jobs.
+        jobs = self._batch.jobs() if self.params["batch_role_arn"] and self.params["at"] else []
+        under_way = [job["JobId"] for job in jobs if job["Status"] not in object_batch.ENDED]
+        notes = bool(jobs) and not under_way and not self._has_noted and not self.check_mode
+        self._batch_began = object_batch.began(jobs) if notes else None
         found = self._survey(facts["kms_by_default"])
         seen = {"bucket": self.bucket, "now": now, "versions": versions, "survey": found, "tally": found.tally}
+        seen["jobs"] = under_way
+        self._has_noted = self._has_noted or notes
         return {**seen, **facts, "archived": found.archived_keys}
 
     def _versions(self):
@@ -323,7 +358,14 @@ class S3Restore(Verb):
             entries = object_versions.entries(self.aws, self.bucket, self.prefix)
         for key, versions, found in object_versions.by_key(entries, is_wanted):
             action = object_versions.decide(key, versions, found, wanted["delete_markers"] == "remove")
+            if action is None and found:
+                self._note_batch_copy(key, versions[0], found)
             yield action, not versions[0].is_marker
+
+    def _note_batch_copy(self, key, top, wanted):
+        """A job tells nobody which versions it has made: the listing after it does."""
+        if self._batch_began and top.id != wanted.id and top.modified >= self._batch_began:
+            self.manifest.add("copied", key, top.id)
 
     @staticmethod
     def plan(observed, wanted):
@@ -333,18 +375,24 @@ class S3Restore(Verb):
             "versions": [version.shown() for version in observed["versions"]],
         }
         _refuse(observed, wanted)
+        if observed["jobs"]:
+            what = f"wait for S3 Batch Operations jobs {', '.join(observed['jobs'])}"
+            wait = Step("await_jobs", what, arguments={"jobs": observed["jobs"]}, waits=True, look_again=True)
+            return Plan((wait,), {}, (), returned)
         notes = list(_notes(observed, wanted))
+        copy = _copies(observed, wanted)
         mebibytes = f"{tally.copy_bytes / 2**20:.1f} MiB"
         source = f"from {wanted['backup_bucket']} " if wanted["backup_bucket"] else ""
+        by_batch = "have S3 Batch Operations " if copy == "batch" else ""
         steps = [
             Step(do, what, None, count)
             for do, count, what in (
                 ("withdraw", tally.withdraw, f"remove {tally.withdraw} copies that the restore has made in {bucket}"),
                 ("undelete", tally.unmark, f"remove the delete markers of {tally.unmark} objects of {bucket}"),
                 (
-                    "copy",
+                    copy,
                     tally.copy,
-                    f"copy {tally.copy} versions ({mebibytes}) {source}over their objects in {bucket}",
+                    f"{by_batch}copy {tally.copy} versions ({mebibytes}) {source}over their objects in {bucket}",
                 ),
                 ("delete", tally.mark, f"put delete markers on {tally.mark} objects of {bucket} that were not there"),
             )
@@ -366,14 +414,30 @@ class S3Restore(Verb):
                 doing.copy(self._copier, found.actions("copy"), step.after)
                 if doing.archived_keys:
                     self.notes.append(f"left, since archived: {', '.join(doing.archived_keys[:3])}")
+            case "batch":
+                doing.copy(self._copier, (each for each in found.actions("copy") if not object_batch.fits(each)), None)
+                self._has_noted = False
+                self._await(self._batch.start(found))
+            case "await_jobs":
+                self._await(step.arguments["jobs"])
             case "check":
                 self._check()
             case do:
                 doing.delete(found.actions(KINDS[do]), step.after, {"undelete": "unmarked", "delete": "marked"}.get(do))
 
+    def _await(self, jobs):
+        for name in jobs:
+            self.wait(
+                functools.partial(self._batch.look, name),
+                self._batch.is_over,
+                f"S3 Batch Operations job {name}",
+                usual=USUAL_BATCH,
+                state=object_batch.state,
+            )
+
     def _check(self):
-        self._keep_a_copy()
         self._end = self.observe()
+        self._keep_a_copy()
         left = self._end["tally"].left
         if left:
             raise Stop(
@@ -394,7 +458,7 @@ class S3Restore(Verb):
             )
 
     def observe_end(self):
-        return self._end
+        return self._end or self.observe()
 
     def undo(self, before, done):
         if self.manifest is None or not (self.manifest.is_begun or self.check_mode):
@@ -421,6 +485,19 @@ def _view(bucket, tally):
         "withdraw": tally.withdraw,
         "archived": tally.archived,
     }
+
+
+def _copies(observed, wanted):
+    """Who copies: the step of that name."""
+    # Of a copy that KMS has encrypted nothing would tell that it is one, since a job cannot mark each.
+    if not wanted["at"] or observed["tally"].copy <= wanted["batch_above"] or observed["kms_by_default"]:
+        return "copy"
+    if not (wanted["batch_role_arn"] and wanted["manifest_bucket"]):
+        raise Refusal(
+            f"{observed['tally'].copy} versions are to be copied, which is for S3 Batch Operations: say batch_role_arn and "
+            f"manifest_bucket, or a higher batch_above"
+        )
+    return "batch"
 
 
 def _refuse(observed, wanted):

@@ -292,3 +292,35 @@ def test_a_mirror_of_the_backup_loses_nothing_and_is_taken_back(
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
     refused = restore(sandbox, tmp_path, bucket, backup_bucket=backup, prefix="p/", backup_prefix="copy/")
     assert refused["failed"] and "allow_unversioned=true" in refused["msg"]
+
+
+def test_batch_operations_copies_what_is_too_much_and_its_copies_are_taken_back(
+    sandbox: Sandbox, s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, role = new_bucket(s3), sandbox.state["regions"][REGION]["uploads_role"]
+    ia = {"storage_class": "STANDARD_IA"}
+    keys = [f"dog {number}, é" for number in range(20)]
+    past(sandbox, bucket, *[(key, EARLIER, key, *([ia] if "1" in key else [])) for key in keys])
+    past(sandbox, bucket, *[(key, LATER, "bad") for key in keys], ("right", EARLIER, "r"), ("lost", EARLIER, "l"))
+    past(sandbox, bucket, ("lost", LATER, None))
+    before = contents(s3, bucket)
+    account = sandbox.state["account_id"]
+    batch = {
+        "batch_above": 10,
+        "batch_role_arn": f"arn:aws:iam::{account}:role/{role}",
+        "manifest_bucket": lists,
+        "at": ago(NOW),
+    }
+    # It gives up waiting; the jobs go on, and the next run finds them or what they did.
+    late = restore(sandbox, tmp_path, bucket, wait_timeout=0, **batch)
+    assert late["failed"] and "S3 Batch Operations job" in late["msg"]
+    run = restore(sandbox, tmp_path, bucket, **batch)
+    assert not run["failed"], run
+    assert contents(s3, bucket) == {**{key: key for key in keys}, "right": "r", "lost": "l"}
+    classes = {each["Key"]: each["StorageClass"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert {key for key, name in classes.items() if name == "STANDARD_IA"} == {key for key in keys if "1" in key}
+    assert len(s3.list_objects_v2(Bucket=lists, Prefix="s3_restore/batch/")["Contents"]) == 2
+    arguments = {"bucket": bucket, "undo_manifest": str(tmp_path / "manifest.jsonl")}
+    back = restore(sandbox, tmp_path, **arguments)
+    assert not back["failed"], back
+    assert contents(s3, bucket) == before

@@ -20,6 +20,9 @@ WANTED = {
     "archived": "refuse",
     "accept_deletes": False,
     "allow_unversioned": False,
+    "batch_above": 100,
+    "batch_role_arn": None,
+    "manifest_bucket": None,
 }
 
 
@@ -32,6 +35,8 @@ def plan(tally, wanted=None, **facts):
         "replicated": False,
         "archived": [],
         "versions": [],
+        "jobs": [],
+        "kms_by_default": False,
         "tally": tally,
         **facts,
     }
@@ -96,3 +101,17 @@ def test_a_version_that_is_none():
     assert "the newest are b, a" in refusal(Tally(), wanted, versions=versions)
     assert "is a delete marker" in refusal(Tally(), {**wanted, "version_id": "b"}, versions=versions)
     assert plan(Tally(unmark=1), {**wanted, "version_id": "a"}, versions=versions).steps
+
+
+def test_beyond_a_number_of_copies_batch_operations_does_them():
+    many = Tally(copy=101, unmark=3, there=200)
+    assert "batch_role_arn and manifest_bucket" in refusal(many)
+    batch = {"batch_role_arn": "arn:aws:iam::1:role/batch", "manifest_bucket": "lists"}
+    found = plan(many, batch)
+    assert [step.do for step in found.steps] == ["undelete", "batch", "check"]
+    assert "have S3 Batch Operations copy 101 versions" in found.steps[1].what
+    assert plan(Tally(copy=100), batch).steps[0].do == "copy"
+    assert plan(many, kms_by_default=True).steps[1].do == "copy"
+    # What an earlier run has started is waited for before anything else is planned.
+    (step,) = plan(many, batch, jobs=["j-1"]).steps
+    assert (step.do, step.waits, step.look_again) == ("await_jobs", True, True)
