@@ -40,7 +40,7 @@ def plan(observed, quarantine):
             Step("forget", "forget who was to go in its place", memory.replacement, None, {"keys": [REPLACEMENT]})
         )
     if unsaved := suspect.unsaved():
-        what = f"snapshot the {len(suspect.volumes)} volumes of {suspect.id}"
+        what = f"snapshot its volumes ({', '.join(suspect.volumes)})"
         told = {"since": memory.since, "description": f"{suspect.id}, isolated at {memory.since}"}
         steps.append(Step("snapshot", what, len(suspect.volumes) - len(unsaved), len(suspect.volumes), told))
     if unprotected := {name: value for name, value in PROTECTED.items() if dict(suspect.protections)[name] != value}:

@@ -109,7 +109,7 @@ steps:
   type: list
   elements: dict
   sample:
-    - {do: snapshot, what: snapshot the 2 volumes of i-0123456789abcdef0, before: 0, after: 2}
+    - {do: snapshot, what: snapshot its volumes (vol-1234567890abcdef0), before: 0, after: 1}
 undo:
   description: How to put it back, or for a release to isolate it again.
   returned: unless refused
