@@ -89,7 +89,7 @@ def fitted(task: dict, state: dict) -> dict:
             "turn_on": controls[WEST],
             "turn_off": controls["us-east-1"],
         }
-    if {"record", "checks", "url"} & arguments.keys():
+    if {"record", "checks", "url"} & arguments.keys() and "sre.runbooks.route53_traffic" not in task:
         arguments["dns_servers"] = [state["dns"]]
     if "login_user" in arguments:
         arguments["sslmode"] = "prefer"

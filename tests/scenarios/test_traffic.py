@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -239,3 +241,54 @@ def test_an_ingress_by_the_same_playbook(shop: World, kubectl: Any) -> None:
     opened = shop.runbook.run("traffic", mode="restore", **given)
     assert opened.returncode == 0, opened.output
     assert ingress(shop, kubectl) == before and visited(shop) == 200
+
+
+# ---- the public name -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(shop: World) -> Iterator[str]:
+    """The address of a page, at the port where users ask."""
+    address = "127.96.7.7"
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(b"soon")
+
+        def log_message(self, *args: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer((address, shop.sandbox.state["http_port"]), Page)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield address
+    server.shutdown()
+    server.server_close()
+
+
+def records(world: World) -> list[dict]:
+    zone = world.sandbox.state["hosted_zone_id"]
+    return world.aws("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+
+
+def test_the_name_leads_to_a_page_and_back(shop: World, page: str) -> None:
+    before, state = records(shop), shop.sandbox.state
+    given = {"strategy": "dns", "maintenance_target": {"values": [page]}}
+    refused = shop.runbook.run("traffic", mode="block", **given)
+    assert refused.returncode == 2 and "strategy=dns leads to a page and cannot block" in refused.output
+    run = shop.runbook.run("traffic", mode="maintenance", **given)
+    assert run.returncode == 0, run.output
+    health = {"name": "page", "url": f"{state['public_url']}/health", "expect_status": [503]}
+    seen = run_module("smoke_test", checks=[health], dns_servers=[state["dns"]], retry_for=10)
+    assert not seen["failed"], seen["msg"]
+    keys = {"access_key": "sandbox", "secret_key": "sandbox-secret", "endpoint_url": state["endpoint_url"]}
+    name = {"hosted_zone_id": state["hosted_zone_id"], "record": state["public_name"], "region": EAST}
+    # From any machine, and although the answer is lost.
+    shop.sandbox.fault("api", service="route53", action="ChangeResourceRecordSets", kind="lost-answer", count=1)
+    opened = run_module("route53_traffic", **keys, **name, state="open")
+    assert not opened["failed"] and records(shop) == before, opened
+    served = run_module(
+        "smoke_test", checks=[health | {"expect_status": [200]}], dns_servers=[state["dns"]], retry_for=10
+    )
+    assert not served["failed"], served["msg"]
