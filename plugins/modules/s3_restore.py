@@ -223,7 +223,7 @@ except ImportError:
 
 from ansible_collections.sre.runbooks.plugins.module_utils import object_batch, object_manifest, object_versions, record
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop, near
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Refusal, Stop, near
 from ansible_collections.sre.runbooks.plugins.module_utils.object_copy import Backup, Copier
 from ansible_collections.sre.runbooks.plugins.module_utils.object_restore import (
     Doing,
@@ -407,6 +407,18 @@ class S3Restore(Verb):
     # The steps, named as in the plan. Each takes its objects from the latest survey.
 
     def apply(self, step):
+        try:
+            self._apply(step)
+        except LostAnswer:
+            raise  # looked at again, not the end
+        except Stop as stop:
+            # A step that ends half way is not among those done, but its first half is.
+            if self.manifest is None or not self.manifest.is_begun:
+                raise
+            told = f"{stop}; {self.manifest.path} says what was done, and undo_manifest takes it back"
+            raise Stop(told, **stop.found) from stop
+
+    def _apply(self, step):
         found = self._seen["survey"]
         doing = Doing(self.aws, self.bucket, self.manifest, self.keep_lease)
         match step.do:

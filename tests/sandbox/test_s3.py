@@ -294,6 +294,34 @@ def test_a_mirror_of_the_backup_loses_nothing_and_is_taken_back(
     assert refused["failed"] and "allow_unversioned=true" in refused["msg"]
 
 
+def test_ended_half_way_it_goes_on_and_both_manifests_take_all_back(
+    sandbox: Sandbox, s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"{number:03}" for number in range(60)]
+    past(sandbox, bucket, *[(key, EARLIER, key) for key in keys], *[(key, LATER, "bad") for key in keys])
+    before, begun = contents(s3, bucket), itertools.count()
+    copy = object_copy.Copier.__call__
+
+    def stopping(self: object_copy.Copier, action: Any, lost: int) -> str | None:
+        if next(begun) >= 30:
+            raise ClientError({"Error": {"Code": "ExpiredToken"}, "ResponseMetadata": {}}, "CopyObject")
+        return copy(self, action, lost)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(object_copy.Copier, "__call__", stopping)
+        first = restore(sandbox, tmp_path, bucket, at=ago(NOW))
+    assert first["failed"] and "credentials have expired" in first["msg"] and "undo_manifest" in first["msg"]
+    again = tmp_path / "again"
+    again.mkdir()
+    second = restore(sandbox, again, bucket, at=ago(NOW))
+    assert second["before"]["copy"] == 30 and second["before"]["right"] == 30
+    assert contents(s3, bucket) == {key: key for key in keys}
+    for folder in (again, tmp_path):
+        back = restore(sandbox, tmp_path, bucket, undo_manifest=str(folder / "manifest.jsonl"))
+        assert not back["failed"], back
+    assert contents(s3, bucket) == before
+
+
 def test_batch_operations_copies_what_is_too_much_and_its_copies_are_taken_back(
     sandbox: Sandbox, s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
