@@ -255,6 +255,23 @@ def test_what_is_refused(world, elbv2, both, shift):
         )
 
 
+@pytest.mark.parametrize(
+    ("networks", "answer", "says"),
+    [
+        ([f"10.{number}.0.0/16" for number in range(6)], {"StatusCode": "503"}, "only have '5' condition values"),
+        (["10.0.0.300/32"], {"StatusCode": "503"}, "must be a CIDR block"),
+        (["10.0.0.0/8"], {"StatusCode": "301"}, "2XX, 4XX or 5XX"),
+        (["10.0.0.0/8"], {"StatusCode": "503", "MessageBody": "x" * 1025}, "at most 1024"),
+    ],
+)
+def test_rules_that_answer_have_limits(world, elbv2, networks, answer, says):
+    condition = {"Field": "source-ip", "SourceIpConfig": {"Values": networks}}
+    action = {"Type": "fixed-response", "FixedResponseConfig": answer}
+    with pytest.raises(ClientError, match=says):
+        listener = facts(world, EAST)["listener_arn"]
+        elbv2.create_rule(ListenerArn=listener, Priority=7, Conditions=[condition], Actions=[action])
+
+
 def test_group_belongs_to_one_balancer(world, elbv2, both):
     first = elbv2.describe_load_balancers()["LoadBalancers"][0]
     other = elbv2.create_load_balancer(Name="other", Subnets=[zone["SubnetId"] for zone in first["AvailabilityZones"]])
