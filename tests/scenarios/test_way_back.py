@@ -42,8 +42,8 @@ def test_there_and_back_under_load(world: World) -> None:
     assert users["lost_writes"] == 0
     assert users["overlap"] is False
     first, second, third = users["databases"]
-    assert third["database"] == world.address(EAST)
-    assert len({first["database"], second["database"], third["database"]}) == 3
+    # An endpoint goes with its name: the new database has that of the old one, whose rows are looked at above.
+    assert first["database"] == third["database"] == world.address(EAST) != second["database"]
     assert world.takes_writes(EAST) and not world.takes_writes(WEST)
     assert world.service(EAST)["runningCount"] == 2 and world.service(WEST)["desiredCount"] == 0
     third_run = world.runbook.run(env="sandbox_secondary")
