@@ -27,15 +27,8 @@ CLUSTER = r"""
         aliases: [ssl_ca_cert]
 """
 
-
-class ModuleDocFragment:
-    """The workload of a service; `kubernetes_reader.WORKLOAD_ARGUMENT` is the same in code."""
-
-    DOCUMENTATION = r"""
-options:
-  kubernetes:
-    description: The workload that runs the service in Kubernetes, and how to reach its cluster.
-    type: dict
+WORKLOAD = (
+    r"""
     suboptions:
       name:
         description: Name of the workload.
@@ -51,6 +44,27 @@ options:
         choices: [Deployment, StatefulSet, DaemonSet, DeploymentConfig]
         default: Deployment
 """
-    DOCUMENTATION += CLUSTER
+    + CLUSTER
+)
+
+
+class ModuleDocFragment:
+    """The workload of a service; `kubernetes_reader.WORKLOAD_ARGUMENT` is the same in code."""
+
+    DOCUMENTATION = r"""
+options:
+  kubernetes:
+    description: The workload that runs the service in Kubernetes, and how to reach its cluster.
+    type: dict
+"""
+    DOCUMENTATION += WORKLOAD
+
     # For verbs that do nothing without it.
-    REQUIRED = DOCUMENTATION.replace("type: dict\n", "type: dict\n    required: true\n", 1)
+    REQUIRED = r"""
+options:
+  kubernetes:
+    description: The workload that runs the service in Kubernetes, and how to reach its cluster.
+    type: dict
+    required: true
+"""
+    REQUIRED += WORKLOAD

@@ -196,7 +196,8 @@ ARGUMENTS = dict(
 # IAM and the console's sign-in are global, and write here.
 GLOBAL = "us-east-1"
 # So many of each are told in words, and so many ways out are returned.
-SHOWN, WAYS_OUT = 3, 20
+SHOWN = 3
+WAYS_OUT = 20
 
 
 class BreachAssess(Verb):

@@ -149,7 +149,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtak
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
 # Seconds that a reboot and a failover usually take.
-USUAL_REBOOT, USUAL_FAILOVER = 120, 60
+USUAL_REBOOT = 120
+USUAL_FAILOVER = 60
 # What another change of the same group answers with.
 BUSY = ("InvalidReplicationGroupState", "InvalidCacheClusterState")
 

@@ -134,7 +134,8 @@ ARGUMENTS = dict(
 # The inline policy, and the tag that has the ids of the keys that were active.
 POLICY = "sre.runbooks-revoked-sessions"
 MARK = "sre.runbooks/revoked-keys"
-ACTIVE, INACTIVE = "Active", "Inactive"
+ACTIVE = "Active"
+INACTIVE = "Inactive"
 # What GetSessionToken gives a user at most, in seconds.
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 LONGEST_OF_USER = 36 * 3600

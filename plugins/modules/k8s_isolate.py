@@ -145,7 +145,8 @@ FORMER = "sre.runbooks/former-labels"
 # So that no autoscaler takes the node, and with it the evidence, away.
 # https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md and https://karpenter.sh/docs/concepts/disruption/
 KEEP = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
-POLICIES, SLICES = "/apis/networking.k8s.io/v1", "/apis/discovery.k8s.io/v1"
+POLICIES = "/apis/networking.k8s.io/v1"
+SLICES = "/apis/discovery.k8s.io/v1"
 
 
 class K8sIsolate(KubernetesVerb):
