@@ -20,8 +20,8 @@ except ImportError:
 from . import record
 from .errors import Refusal
 
-# The playbook that does it: its own runs are not taken back, the same command again goes on with them.
-PLAYBOOK = "undo"
+# What only an undo asks, whatever its playbook is called. Its own runs are not taken back, the same command again goes on with them.
+_VERB = "sre.runbooks.way_back"
 
 # What a run is given anew: how to reach AWS, and the lease. The database's password stands in no record.
 _GIVEN_ANEW = {
@@ -76,7 +76,7 @@ def newest(parent, env):
     except OSError:
         return None
     for name in names:
-        if name.endswith(f"-{env}") and not name.endswith(f"-{PLAYBOOK}-{env}") and _calls(_events(parent, name)):
+        if name.endswith(f"-{env}") and _calls(events := _events(parent, name)) and not _is_undo(events):
             return name
     return None
 
@@ -94,7 +94,7 @@ def way_back(parent, name, env):
     command = f"ansible-playbook playbooks/{start['playbook']}.yml -e env={start['env']}"
     if start["env"] != env:
         raise Refusal(f"{name} is a run of env={start['env']}: say -e env={start['env']} to take it back")
-    if start["playbook"] == PLAYBOOK:
+    if _is_undo(first):
         raise Refusal(f"{name} took a run back: type that run's own command to do it again")
     if not any(event["event"] == "run_ended" for event in first):
         raise Refusal(f"{name} did not end: type its command again ({command}) until it does, then take it back")
@@ -207,6 +207,10 @@ def _events(parent, name):
         return record.events(os.path.join(parent, name))
     except OSError:
         return []
+
+
+def _is_undo(events):
+    return any(event.get("verb") == _VERB for event in events)
 
 
 def _calls(events):

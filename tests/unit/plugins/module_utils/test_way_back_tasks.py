@@ -13,6 +13,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import way_back
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 
 ENDED = {"event": "run_ended"}
+UNDO = {"event": "step", "step": "Find what the run changed", "host": "api", "verb": "sre.runbooks.way_back"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -114,7 +115,7 @@ def test_what_nothing_takes_back_is_told(written):
         ([ENDED], {}, "has nothing to take back"),
         ([step(call("one", undo=False)), ENDED], {}, "has nothing to take back"),
         ([step(call("one")), ENDED], {"env": "secondary"}, "say -e env=secondary"),
-        ([step(call("one")), ENDED], {"playbook": "undo"}, "took a run back"),
+        ([UNDO, step(call("one")), ENDED], {}, "took a run back"),
         ([step(call("one", url="postgresql://me:***@db")), ENDED], {}, "was given a secret"),
         (
             [step(dict(call("one"), undo=[{"cannot": "it is promoted", "instead": "go on"}])), ENDED],
@@ -132,7 +133,7 @@ def test_no_way_back(written, events, options, sentence):
 def test_the_newest_that_changed_something_is_meant(written):
     written("1-scale-prod", step(call("one")), ENDED)
     written("2-scale-prod", step(), ENDED)
-    written("3-undo-prod", step(call("two")), ENDED, playbook="undo")
+    written("3-by-another-name-prod", UNDO, step(call("two")), ENDED)
     parent = written("4-scale-other", step(call("three")), ENDED)
     assert way_back.newest(parent, "prod") == "1-scale-prod"
     assert way_back.newest(parent, "nowhere") is None
