@@ -81,8 +81,9 @@ def _metrics(world: World, moved: Callable[[float], float], began: float, factor
         parts = 1
         if is_count(datum.name):
             # One look takes a moment: what it tells of one balancer and of the next is not of the same microsecond.
-            earlier = looked[datum.namespace][: bisect.bisect_left(looked[datum.namespace], at - LOOK_SECONDS)]
-            since = max(began, earlier[-1] if earlier else at - world.settings.metric_seconds)
+            moments = looked[datum.namespace]
+            earlier = bisect.bisect_left(moments, at - LOOK_SECONDS)
+            since = max(began, moments[earlier - 1] if earlier else at - world.settings.metric_seconds)
             parts = max(1, math.ceil((at - since) * factor / PART_SECONDS))
             datum.value *= factor / parts
         for number in range(parts):
