@@ -25,6 +25,7 @@ _RULE = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 65535, "IpRanges": [{"Cid
 _BEGIN = """
 mkdir -p /tmp/.x && cd /tmp/.x && cp "$(readlink -f /usr/bin/sleep)" {program} && echo stolen >loot && exec 9<loot
 setsid ./{program} 86400 >/dev/null 2>&1 </dev/null &
+until grep -q {program} /proc/$!/comm; do kill -0 $! || exit 1; sleep 0.02; done
 rm {program} loot
 """
 
