@@ -88,6 +88,10 @@ molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbo
 pytest: $(READY) ## Run the tests of whole runs, of the sandbox and of databases, three at a time
 	pytest -n 3 --dist worksteal tests/scenarios tests/sandbox tests/databases
 
+.PHONY: soak
+soak: $(READY) ## Run the long tests that the others leave out
+	pytest -m soak tests/scenarios tests/sandbox
+
 # The tests use the kubectl on PATH, else this one, else they skip what needs it. Downloading needs no root.
 .PHONY: kubectl
 kubectl: ## Put Debian's kubectl into .cache (for the tests with it, where none is installed)

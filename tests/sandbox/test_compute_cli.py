@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from compute_helpers import EAST, WEST, dig, facts, http_call, wait_steady
 from core_helpers import instance, wait_until
 
@@ -40,6 +41,7 @@ def aws(sandbox, line, *more, code=0):
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
+@pytest.mark.soak
 def test_runbook_of_the_failover_as_typed(fresh_sandbox, tmp_path):
     sandbox, zone = fresh_sandbox, fresh_sandbox.state["hosted_zone_id"]
     east = f"--cluster {facts(sandbox, EAST)['cluster']} --service {facts(sandbox, EAST)['service']} --region {EAST}"
@@ -84,6 +86,7 @@ def test_runbook_of_the_failover_as_typed(fresh_sandbox, tmp_path):
     wait_until(lambda: aws(sandbox, f"{logs} --region {WEST}")["events"], "the application's log")
 
 
+@pytest.mark.soak
 def test_runbook_of_the_rollback_as_typed(fresh_sandbox):
     sandbox, service = fresh_sandbox, "--cluster regami-cluster --services regami-service"
     wait = f"ecs wait services-stable {service} --region {EAST}"  # looks every 15 s

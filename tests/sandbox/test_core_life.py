@@ -66,6 +66,7 @@ def test_nothing_is_left(tmp_path, crash):
     assert forgotten_segments() <= segments
 
 
+@pytest.mark.soak
 def test_up_after_a_crash_clears_the_remains_and_two_sandboxes_live_side_by_side(tmp_path, fresh_sandbox):
     second = Sandbox(tmp_path / "home")
     second.up(promotion_seconds=0)

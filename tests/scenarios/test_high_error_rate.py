@@ -110,6 +110,7 @@ def test_sessions_that_hold_up_all_others_are_ended(world: World) -> None:
         assert query("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [(0,)]
 
 
+@pytest.mark.soak
 def test_killed_while_tasks_get_more_memory(world: World) -> None:
     deploy = Point("registered, not deployed", said("roll regami-service out"), ("ecs", "UpdateService", EAST))
     assert memory(world)[0] == "1024"

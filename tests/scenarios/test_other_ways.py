@@ -91,6 +91,7 @@ def test_aurora_writer_switches_over_and_back_by_its_undo(aurora: World) -> None
     assert _writer(aurora) == "regami-aurora"
 
 
+@pytest.mark.soak
 def test_aurora_region_that_is_gone_takes_accepted_loss(aurora: World) -> None:
     aurora.sandbox.fault("region-cut", region=EAST)
     refused = _move(aurora)

@@ -100,6 +100,7 @@ def test_a_process_that_eats_one_instance_is_named_and_ended_by_the_command_that
     assert instances(fleet) == [first, second]
 
 
+@pytest.mark.soak
 def test_killed_and_run_again_it_sends_one_command_and_a_process_that_does_not_listen_is_killed(fleet: World) -> None:
     fleet.sandbox.fault("hot-process", stubborn="yes")
     known, (first, _second) = len(ends(fleet)), instances(fleet)

@@ -58,6 +58,7 @@ def test_primary_killed_under_load(world: World) -> None:
     assert (third.returncode, third.report["outcome"], third.recap["changed"]) == (0, "noop", 0)
 
 
+@pytest.mark.soak
 def test_primary_killed_while_the_replica_lags(world: World) -> None:
     world.start_users()
     world.sandbox.fault("replica-frozen")

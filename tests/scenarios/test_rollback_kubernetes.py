@@ -165,6 +165,7 @@ def test_killed_half_rolled_out(any_world: World, cluster: Namespace) -> None:
     assert again.report["outcome"] in ("recovered", "noop") and again.report["verification"]
 
 
+@pytest.mark.soak
 def test_two_responders(any_world: World, cluster: Namespace) -> None:
     # Long enough that both are there while it goes on.
     web = cluster.deploy_one_by_one("twice", "v1", "v2", replicas=2, minReadySeconds=3)

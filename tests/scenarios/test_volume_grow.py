@@ -74,6 +74,7 @@ def test_killed_while_the_volume_grows(full: tuple[World, str]) -> None:
     assert free_percent(world, first) >= 20
 
 
+@pytest.mark.soak
 def test_an_answer_that_is_lost_and_a_volume_that_must_rest(full: tuple[World, str]) -> None:
     world, first = full
     world.sandbox.fault("api", service="ec2", action="ModifyVolume", kind="lost-answer", region=EAST, count=1)
