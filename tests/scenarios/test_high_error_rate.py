@@ -5,6 +5,7 @@ asked for and the cause is sure enough, and nothing is changed else."""
 
 from __future__ import annotations
 
+import pytest
 from killing import Point, killed_at, said
 from runbook import Result
 from world import EAST, World, wait_until
