@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import metric_data
@@ -72,19 +73,25 @@ def seed(world: World) -> None:
 
 
 def publish(
-    world: World, region: str, namespace: str, dimensions: dict[str, str], values: dict[str, float | list[float]]
+    world: World,
+    region: str,
+    namespace: str,
+    dimensions: dict[str, str],
+    values: dict[str, float | list[float]],
+    at: float | None = None,
 ) -> None:
-    """Each metric, now: one value, or all that were measured, of which CloudWatch makes percentiles."""
+    """Each metric, now or `at` (epoch seconds): one value, or all that were measured, of which CloudWatch makes percentiles."""
     if _silent:
         return
     from moto.core.utils import utcnow
 
+    when = utcnow() if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC).replace(tzinfo=None)
     named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     points = [
         {
             "MetricName": name,
             "Dimensions": named,
-            "Timestamp": utcnow(),
+            "Timestamp": when,
             **({"Values": value} if isinstance(value, list) else {"Value": value}),
         }
         for name, value in values.items()

@@ -376,9 +376,11 @@ def _shift() -> None:
 
 
 def _publish() -> None:
-    """Counts to CloudWatch; as AWS does, nothing where nothing happened."""
+    """Counts to CloudWatch; as AWS does, nothing where nothing happened, and each request in the minute in which it was answered."""
     while True:
-        _world.pause(_world.settings.metric_seconds)
+        minute_ends = (time.time() // 60 + 1) * 60
+        _world.pause(min(_world.settings.metric_seconds, minute_ends - time.time()))
+        at = min(time.time(), minute_ends - 0.001)
         for balancer in list(balancers.values()):
             if balancer.region in _world.cut_regions:
                 continue
@@ -394,7 +396,7 @@ def _publish() -> None:
                 values |= {"HealthyHostCount": states.count("healthy"), "UnHealthyHostCount": states.count("unhealthy")}
                 if durations:
                     values["TargetResponseTime"] = durations
-                publish(_world, balancer.region, "AWS/ApplicationELB", dimensions, values)
+                publish(_world, balancer.region, "AWS/ApplicationELB", dimensions, values, at)
                 for zone in balancer.zones:
                     states = [each.state for each in group.targets if each.zone == zone]
                     hosts_there = {
@@ -402,13 +404,13 @@ def _publish() -> None:
                         "UnHealthyHostCount": states.count("unhealthy"),
                     }
                     there = {"AvailabilityZone": zone, **dimensions}
-                    publish(_world, balancer.region, "AWS/ApplicationELB", there, hosts_there)
+                    publish(_world, balancer.region, "AWS/ApplicationELB", there, hosts_there, at)
                 totals.update({key: value for key, value in values.items() if key.startswith("HTTPCode_Target")})
                 times += durations
             if times:
                 totals["TargetResponseTime"] = times
             if totals:
-                publish(_world, balancer.region, "AWS/ApplicationELB", {"LoadBalancer": name}, dict(totals))
+                publish(_world, balancer.region, "AWS/ApplicationELB", {"LoadBalancer": name}, dict(totals), at)
 
 
 def status(world: World) -> list[dict]:

@@ -42,6 +42,8 @@ SKEW = 3
 NONE, OVER, ON = "none", "over", "on"
 # Errors have ended when so many more should have come by now, and for so many seconds none did: a line is late by some.
 SHOULD_HAVE_COME, QUIET = 5, 5
+# After so many it is worth waiting for the rest of them.
+HUSH = 2
 # What users feel.
 FELT = ("error_percent", "p50", "p95", "p99")
 # A kind of error with less than this of all the new errors began none of them.
@@ -191,9 +193,15 @@ class Signals:
         last = max((each["last"] for each in self._surging), default=None)
         if last is None or not all(_has_ended(each, self.now) for each in self._surging):
             return None
-        # CloudWatch goes on counting a minute after that of the last error.
-        felt = [max(at for at, _value in each["series"]) for each in self.metric(*FELT)]
-        return None if any(at > last for at in felt) else last
+        return None if any(_is_felt_after(last, each, self.now) for each in self.metric(*FELT)) else last
+
+    @property
+    def hush(self):
+        """Seconds until it can be told whether the errors, silent for a moment, have ended; 0 where it can be told, or they come."""
+        open_ones = [each for each in self._surging if not _has_ended(each, self.now)]
+        if any(_missing(each, self.now) < SHOULD_HAVE_COME or self.now - each["last"] < HUSH for each in open_ones):
+            return 0.0
+        return max((QUIET - (self.now - each["last"]) for each in open_ones), default=0.0)
 
     def before(self, moment):
         """How surely something at `moment` (epoch seconds) came shortly before the trouble, 0 to 1. A cause is not late."""
@@ -217,9 +225,20 @@ def _said(pattern):
     )
 
 
+def _missing(pattern, now):
+    """How many more should have come since the last."""
+    return (now - pattern["last"]) * pattern["count"] / max(pattern["last"] - pattern["surge"], 1)
+
+
 def _has_ended(pattern, now):
-    silence, lasted = now - pattern["last"], max(pattern["last"] - pattern["surge"], 1)
-    return silence >= QUIET and silence * pattern["count"] / lasted >= SHOULD_HAVE_COME
+    return now - pattern["last"] >= QUIET and _missing(pattern, now) >= SHOULD_HAVE_COME
+
+
+def _is_felt_after(last, metric, now):
+    """Whether CloudWatch tells of a minute after the one of the last error. An error is one whenever it is counted, but the first
+    requests that new tasks answer are slow: that is told by a whole minute only."""
+    newest = max(at for at, _value in metric["series"])
+    return newest > last and (metric["name"] == "error_percent" or newest + PERIOD <= now)
 
 
 @dataclass(frozen=True)

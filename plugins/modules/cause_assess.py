@@ -217,6 +217,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     rds,
     sessions,
     smoke,
+    waiting,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
@@ -265,10 +266,21 @@ class CauseAssess(Verb):
             module.params[name] = masked(module.params[name])  # the result shows them
 
     def observe(self):
+        smoke.refuse_malformed(self.params["checks"], self.params["dns_servers"])
+        dependencies.refuse_malformed(self.params["dependencies"], self.params["dns_servers"])
+        seen = self._look()
+        hush = gathered(seen, self.params).hush
+        if not hush:
+            return seen
+        waiting.say(f"no error for a moment: looking again in {hush:.0f} s")
+        time.sleep(hush)
+        self.waited_seconds += hush
+        return self._look()
+
+    def _look(self):
+        """All that can be read, side by side."""
         wanted, now = self.params, time.time()
         servers = wanted["dns_servers"]
-        smoke.refuse_malformed(wanted["checks"], servers)
-        dependencies.refuse_malformed(wanted["dependencies"], servers)
         signals = metrics.of_all(wanted, self.aws.region)
         logged, changed = (now - 60 * wanted[name] for name in ("within_minutes", "changed_within_minutes"))
         looks = {

@@ -252,6 +252,36 @@ def test_errors_that_stopped_coming_have_ended():
     assert judged(dataclasses.replace(over, metrics=(minute,))).trouble == "on"
 
 
+def test_slow_first_answers_of_new_tasks_do_not_prolong_errors():
+    """A minute that has just begun tells of errors, but not of slowness."""
+    (first, *noise) = INCIDENTS["bad_deployment"].patterns
+    minute = NOW // 60 * 60
+    minutes = {"series": [[minute - 60, 50], [minute, 900]]}
+    over = dataclasses.replace(
+        INCIDENTS["bad_deployment"],
+        now=minute + 8,
+        patterns=(first | {"last": minute - 1}, *noise),
+        metrics=(measured("p99", [50, 900], 50, minute) | minutes,),
+    )
+    assert judged(over).trouble == "over"
+    assert judged(dataclasses.replace(over, now=minute + 68)).trouble == "on", "a whole minute was slow"
+    errors = measured("error_percent", [0.1, 40], 0.1, minute) | minutes
+    assert judged(dataclasses.replace(over, metrics=(errors,))).trouble == "on"
+
+
+@pytest.mark.parametrize(
+    ("silent", "count", "hush"),
+    [(1, 900, 0), (3, 900, 2), (6, 900, 0), (3, 4, 0)],
+    ids=["they come", "a moment's silence", "ended", "rare"],
+)
+def test_errors_that_may_have_ended_a_moment_ago_are_looked_at_again(silent, count, hush):
+    (first, *noise) = INCIDENTS["bad_deployment"].patterns
+    seen = dataclasses.replace(
+        INCIDENTS["bad_deployment"], patterns=(first | {"last": NOW - silent, "count": count}, *noise)
+    )
+    assert seen.hush == hush
+
+
 def test_two_causes_alike_are_not_told_apart():
     redis, certificate = (INCIDENTS[name].patterns[0] for name in ("throttled_api", "certificate_expired"))
     verdict = judged(signals(redis, certificate))
