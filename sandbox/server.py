@@ -112,10 +112,10 @@ def _dispatch(server: _Server, call: Call) -> Response:
             return error(call, refused.code, refused.message, refused.status)
         except Exception as failure:
             return _unanswerable(world, call, failure)
-        # What moto has no route for; the answer to a HEAD never has a body.
-        if (
-            response.status == 404 and not response.body and call.method != "HEAD"
-        ) or b"<!doctype html" in response.body[:20].lower():
+        # What moto has no route for; the answer to a HEAD never has a body, and an object may well be a page.
+        if (response.status == 404 and not response.body and call.method != "HEAD") or (
+            response.status >= 400 and b"<!doctype html" in response.body[:20].lower()
+        ):
             return _unanswerable(world, call, NotImplementedError())
         if call.is_change and response.status < 300:
             for follow_up in world.after_change:

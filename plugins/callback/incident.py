@@ -37,9 +37,19 @@ from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
 
-from ansible_collections.sre.runbooks.plugins.module_utils import aws, patience, record, timeline, way_back
+from ansible_collections.sre.runbooks.plugins.module_utils import (
+    aws,
+    incidents,
+    patience,
+    record,
+    record_mirror,
+    timeline,
+    way_back,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity, run_id
 
+# So long an ended run waits until the bucket has its record.
+DELIVERY_SECONDS = 5
 # What meta/runtime.yml resolves each verb to.
 VERB = "sre.runbooks.verb"
 
@@ -54,12 +64,12 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, display=None, options=None):
         super().__init__(display, options)
-        self.folder = None
+        self.folder = self.incident = None
         self.playbook = self.env = None
         self.started = time.time()
         self.task_started = {}
         self.report = {"steps": [], "verification": [], "undo": [], "notes": []}
-        self.changed = self.failed = self.unfenced = False
+        self.changed = self.failed = self.unfenced = self.logged = False
         # The process that lives as long as the run: a lease held by it is free once it is gone.
         os.environ["SRE_RUNBOOKS_RUN"] = run_id(os.getpid())
         for variable in (record.FOLDER_VARIABLE, patience.SILENT_VARIABLE):
@@ -153,9 +163,22 @@ class CallbackModule(CallbackBase):
                 "msg", ""
             )
         record.append(self.folder, event="preflight" if preflight else "step", **event)
+        for entry in (entry for turn in turns for entry in turn.get("entries", []) if verb):
+            self._log(entry)
         if verb and not preflight:
             for turn in turns:
                 self._collect(turn, state)
+
+    def _log(self, entry):
+        """What a verb has for the timeline. The first that names an incident makes the run a part of it."""
+        incident = entry.get("incident")
+        if incident and self.incident is None:
+            self.incident = self.report["incident"] = incident
+            record.append(self.folder, event="joined", incident=incident, env=self.env)
+        if entry["event"] in incidents.LOGGED:
+            self.logged = True
+        if entry["event"] != "joined":
+            record.append(self.folder, **entry)
 
     def _remember(self, silent):
         """For the verbs that follow, and for the report. Hosts are asked side by side: what they waited is no sum."""
@@ -182,7 +205,9 @@ class CallbackModule(CallbackBase):
             return
         failed = any(stats.failures.get(host) or stats.dark.get(host) for host in stats.processed)
         finished = time.time()
-        outcome = record.outcome(failed, bool(context.CLIARGS.get("check")), self.changed, self.report["verification"])
+        outcome = record.outcome(
+            failed, bool(context.CLIARGS.get("check")), self.changed, self.report["verification"], self.logged
+        )
         self.report.update(
             outcome=outcome,
             finished=_iso(finished),
@@ -192,12 +217,22 @@ class CallbackModule(CallbackBase):
         record.append(self.folder, event="run_ended", outcome=outcome, seconds=self.report["recovery_seconds"])
         record.write_report(self.folder, self.report)
         self._say(outcome)
+        self._await_delivery()
+
+    def _await_delivery(self):
+        """A controller that ends with its job, as AWX's does, takes with it what was not delivered."""
+        until = time.monotonic() + DELIVERY_SECONDS
+        while record_mirror.is_whole(self.folder) is False:
+            if time.monotonic() > until:
+                self._display.display("  note: the bucket does not have all of the record yet", color="yellow")
+                return
+            time.sleep(0.05)
 
     def _say(self, outcome):
         """The last lines that the engineer reads."""
         for line in timeline.draw(record.events(self.folder)):
             self._display.display(line)
-        colour = {"recovered": "green", "noop": "green", "planned": "cyan"}.get(outcome, "red")
+        colour = {"recovered": "green", "noop": "green", "noted": "green", "planned": "cyan"}.get(outcome, "red")
         self._display.display(f"\n{outcome.upper()} in {self.report['recovery_seconds']:.1f} s", color=colour)
         for region, found in self.report.get("silent_regions", {}).items():
             if found["allowed"] is not None:

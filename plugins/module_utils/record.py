@@ -11,6 +11,7 @@ import json
 import os
 import re
 
+TIMELINE = "timeline.jsonl"
 # The running record's folder, for the processes that ansible forks for its tasks.
 FOLDER_VARIABLE = "SRE_RUNBOOKS_RECORD"
 
@@ -49,7 +50,7 @@ def now(at=None):
 def append(folder, **event):
     """Add one line to the timeline. One write to a file opened for appending, so that processes do not mix their lines."""
     line = json.dumps(masked({"time": now(), **event}), default=str) + "\n"
-    descriptor = os.open(os.path.join(folder, "timeline.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(os.path.join(folder, TIMELINE), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())
     finally:
@@ -58,7 +59,7 @@ def append(folder, **event):
 
 def events(folder):
     """The timeline of a record, as far as it was written."""
-    with open(os.path.join(folder, "timeline.jsonl"), encoding="utf-8") as lines:
+    with open(os.path.join(folder, TIMELINE), encoding="utf-8") as lines:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
@@ -84,8 +85,12 @@ def unfinished(parent, suffix):
     return None
 
 
-def outcome(failed, check_mode, changed, verification):
-    """recovered, failed, planned or noop. A run that changed something and did not verify it is failed."""
+def outcome(failed, check_mode, changed, verification, logged=False):
+    """recovered, failed, planned, noted or noop. A run that changed something and did not verify it is failed.
+
+    Args:
+        logged: whether a person wrote into the log of an incident.
+    """
     if failed:
         return "failed"
     if check_mode:
@@ -94,4 +99,4 @@ def outcome(failed, check_mode, changed, verification):
         return "failed"
     if changed:
         return "recovered" if verification else "failed"
-    return "noop"
+    return "noted" if logged else "noop"

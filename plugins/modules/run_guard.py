@@ -12,6 +12,7 @@ short_description: Stop a run that is about to act on the wrong target
 description:
   - Compares the account of the present AWS credentials with the one that the inventory names, by the STS endpoint of
     O(region), and refuses inventory values that are still placeholders.
+  - Finds the incident that the run belongs to, O(incident) or the open one of the environment. A record that cannot be read stops no run.
   - Changes nothing. It belongs before everything else in a playbook, with the region that survives the incident.
 options:
   account_id:
@@ -22,11 +23,15 @@ options:
     description: Name of the environment, for the messages.
     type: str
     required: true
+  incident:
+    description: Name of the incident to join, as M(sre.runbooks.incident_log) opened it. Default is the newest open one of the environment.
+    type: str
   settings:
     description: Inventory values by name. One that is empty or contains V(CHANGEME) stops the run.
     type: dict
     default: {}
 extends_documentation_fragment:
+  - sre.runbooks.records
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -53,6 +58,23 @@ caller:
   returned: success
   type: dict
   sample: {account: "123456789012", arn: "arn:aws:sts::123456789012:assumed-role/oncall/jane"}
+incident:
+  description: The incident that the run joined.
+  returned: when there is one
+  type: str
+  sample: 2026-11-22-checkout-answers-503
+entries:
+  description: What the callback writes into the timeline of the run.
+  returned: unless refused
+  type: list
+  elements: dict
+  sample: [{event: joined, incident: 2026-11-22-checkout-answers-503}]
+notes:
+  description: Which incident was joined, where several are open.
+  returned: unless refused
+  type: list
+  elements: str
+  sample: []
 before:
   description: The account found.
   returned: unless refused
@@ -82,6 +104,8 @@ waited_seconds:
   sample: 0.0
 """
 
+from ansible_collections.sre.runbooks.plugins.module_utils import incidents, records
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
 from ansible_collections.sre.runbooks.plugins.module_utils.guard import plan, refuse_placeholders
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
@@ -90,7 +114,9 @@ SERVICES = ("sts",)
 ARGUMENTS = dict(
     account_id=dict(type="str", required=True),
     environment_name=dict(type="str", required=True),
+    incident=dict(type="str"),
     settings=dict(type="dict", default={}),
+    **records.ARGUMENTS,
 )
 
 
@@ -101,6 +127,8 @@ class RunGuard(Verb):
 
     def __init__(self, module):
         super().__init__(module)
+        self.incident = None
+        self.records = records.Records(module.params, self.connection(module))
         self.settings = module.params["settings"]
         # A result shows the parameters of its module (-vvv), and some of these settings are passwords.
         module.params["settings"] = dict.fromkeys(self.settings, HIDDEN)
@@ -111,8 +139,17 @@ class RunGuard(Verb):
             dict(self.settings, aws_account_id=self.params["account_id"], aws_region=self.aws.region),
             self.params["environment_name"],
         )
-        caller = self.aws.read("sts", "get_caller_identity")
+        self.records.mirror()
+        seen = together(known=self.records.known, caller=lambda: self.aws.read("sts", "get_caller_identity"))
+        (known, notes), caller = seen["known"], seen["caller"]
+        self.incident, note = incidents.choose(known, self.params["environment_name"], self.params["incident"])
+        self.notes += [*notes, note] if note else notes
         return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
+
+    def returned(self):
+        if self.incident is None:
+            return {"entries": []}
+        return {"incident": self.incident, "entries": [{"event": "joined", "incident": self.incident}]}
 
     def view(self, observed):
         return observed

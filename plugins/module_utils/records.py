@@ -1,0 +1,82 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The records that a run may know of: those of its controller, and those of the bucket where the team has one."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+from . import incidents, record, record_mirror
+from .aws import Aws, boto_errors
+from .errors import Refusal, Stop
+from .record_bucket import Bucket, why
+
+ARGUMENTS = dict(
+    records=dict(type="path"),
+    record_bucket=dict(type="str"),
+    record_bucket_region=dict(type="str"),
+)
+
+
+class Records:
+    """Records, as a verb meets them.
+
+    Args:
+        wanted: options of the verb, ARGUMENTS among them.
+        connection: (region, endpoint_url, boto_params) of `get_aws_connection_info`.
+    """
+
+    def __init__(self, wanted, connection):
+        self.own = os.environ.get(record.FOLDER_VARIABLE)
+        self.folder = wanted["records"] or (os.path.dirname(self.own) if self.own else None)
+        self._name, self._region = wanted["record_bucket"], wanted["record_bucket_region"] or connection[0]
+        self._connection = connection
+
+    def required_folder(self):
+        """The folder of all records. Raises Refusal where there is none."""
+        if self.folder is None:
+            raise Refusal(
+                "nothing says where the records are: enable the callback sre.runbooks.incident (ansible.cfg of the clone does), "
+                "or name records"
+            )
+        return self.folder
+
+    def bucket(self):
+        """The Bucket, with connections of its own; None where the team has none."""
+        return Bucket(Aws(self._connection), self._name, self._region) if self._name else None
+
+    def known(self):
+        """({ID: Incident} of all that may be joined, notes for people): a bucket that cannot be read is told, and stops nobody."""
+        found = incidents.known(incidents.recent(self.folder, time.time())) if self.folder else {}
+        if not self._name:
+            return found, []
+        try:
+            elsewhere = self.bucket().known()
+        except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
+            return found, [why(error, self._name)]
+        # Closed by one controller is closed for all.
+        closed = {
+            each: replace(found[each], closed=elsewhere[each].closed)
+            for each in found
+            if each in elsewhere and elsewhere[each].closed
+        }
+        return {**elsewhere, **found, **closed}, []
+
+    def mirror(self):
+        """Begin to deliver the record of this run to the bucket, where there is one."""
+        if self._name and self.own:
+            record_mirror.begin(self.bucket, self.own)
+
+    def fetch(self, incident):
+        """Have the runs of an incident that other controllers wrote in `folder` too; returns notes for people."""
+        if not self._name:
+            return []
+        try:
+            self.bucket().fetch(incident, self.required_folder())
+        except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
+            return [f"{why(error, self._name)}; what other controllers did may be missing"]
+        return []

@@ -1,0 +1,68 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One incident over several runs, on one controller and on two that share nothing but a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from runbook import Runbook, read_timeline
+from world import World
+
+from ansible_collections.sre.runbooks.plugins.module_utils import incidents
+from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
+
+
+@pytest.fixture
+def elsewhere(any_world: World, tmp_path) -> Runbook:
+    """A controller that has none of this one's records."""
+    return Runbook(any_world.sandbox, tmp_path / "elsewhere")
+
+
+def test_two_controllers_at_work_on_one_incident_lose_no_event(any_world: World, elsewhere: Runbook, tmp_path):
+    state = any_world.sandbox.state
+    bucket = {"record_bucket": state["evidence_bucket"], "record_bucket_region": "us-east-1"}
+    here = Runbook(any_world.sandbox, tmp_path / "here")
+    opened = here.run("incident_open", title="Checkout answers 503", severity="P1", **bucket)
+    assert "NOTED" in opened.output
+    (incident,) = {event["incident"] for event in opened.timeline if event["event"] == "opened"}
+
+    # Both at once; the second knows of the incident by the bucket alone, and reads as well as writes.
+    both = [
+        here.start("incident_note", text="the partner knows", **bucket),
+        elsewhere.start("triage", "--check", **bucket),
+    ]
+    results = [running.wait() for running in both]
+    assert [result.returncode for result in results] == [0, 0], results
+    assert {"event": "joined", "incident": incident} == {
+        key: event[key] for event in results[1].timeline if event["event"] == "joined" for key in ("event", "incident")
+    }
+
+    third = tmp_path / "third"
+    third.mkdir()
+    connection = ("us-east-1", state["endpoint_url"], {"aws_access_key_id": "a", "aws_secret_access_key": "b"})
+    assert Records(dict(bucket, records=str(third)), connection).fetch(incident) == []
+    found = incidents.merged(incidents.runs(third))
+    written = [event for result in (opened, *results) for event in result.timeline]
+    assert sorted(json.dumps(event, sort_keys=True) for event in written) == sorted(
+        json.dumps({key: value for key, value in event.items() if key != "record"}, sort_keys=True) for event in found
+    )
+    assert [event["time"] for event in found] == sorted(event["time"] for event in found)
+
+
+def test_what_a_killed_run_could_not_deliver_the_next_one_does(any_world: World, tmp_path):
+    """The first has a bucket that is not there, and its controller is lost with all that runs there."""
+    here, state = Runbook(any_world.sandbox, tmp_path / "here"), any_world.sandbox.state
+    running = here.start("incident_open", title="a", record_bucket="no-such-bucket", record_bucket_region="us-east-1")
+    running.until(lambda run: any(event["event"] == "opened" for event in run.timeline))
+    lost = running.kill().folder
+    _host, pid, _start = json.loads((lost / "delivered.json").read_text())["by"].split(":")
+    os.kill(int(pid), signal.SIGKILL)
+    bucket = {"record_bucket": state["evidence_bucket"], "record_bucket_region": "us-east-1"}
+    noted = here.run("incident_note", text="b", **bucket)
+    assert noted.returncode == 0, noted.output
+    assert json.loads((lost / "delivered.json").read_text())["whole"]
+    assert len(read_timeline(lost)) >= 3
