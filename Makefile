@@ -86,11 +86,11 @@ molecule: $(READY) ## Converge, repeat and verify each playbook against a sandbo
 # ones first, so that no worker is left with one at the end.
 .PHONY: pytest
 pytest: $(READY) ## Run the tests of whole runs, of the sandbox and of databases, three at a time
-	pytest -n 3 --dist worksteal tests/scenarios tests/sandbox tests/databases
+	pytest -n 3 --dist worksteal tests/scenarios tests/sandbox tests/databases tests/drills
 
 .PHONY: soak
 soak: $(READY) ## Run the long tests that the others leave out
-	pytest -m soak tests/scenarios tests/sandbox
+	pytest -m soak tests/scenarios tests/sandbox tests/drills
 
 # The tests use the kubectl on PATH, else this one, else they skip what needs it. Downloading needs no root.
 .PHONY: kubectl
@@ -101,6 +101,10 @@ kubectl: ## Put Debian's kubectl into .cache (for the tests with it, where none 
 .PHONY: demo
 demo: $(READY) ## Kill the primary database under load and watch the recovery
 	python -m demo
+
+.PHONY: drill
+drill: $(READY) ## Practise: SCENARIO=list, a name, a kind or random; AUTO=1 lets the playbooks recover by themselves
+	python -m drills $(or $(SCENARIO),list) $(if $(AUTO),--auto)
 
 .PHONY: bench
 bench: $(READY) ## Measure the runbooks against the AWS CLI and the modules of amazon.aws

@@ -107,6 +107,10 @@ class Settings:
     hold_seconds: float = 30.0  # a call to a region that is cut off hangs this long, then the connection drops
 
 
+# What a fault is called that nobody is to know.
+UNDISCLOSED = "undisclosed"
+
+
 class Stopped(Exception):
     """The world is being reset or taken down: background work ends here."""
 
@@ -124,6 +128,7 @@ class World:
         self.rules = Rules()
         self.cut_regions: set[str] = set()
         self.active_faults: list[tuple[str, dict]] = []
+        self.secret_faults: set[str] = set()
         # Services that moto has no backend for: name -> function(wire.Call) -> dict, or wire.Response where it is not JSON
         # (wire.ApiError for an error).
         self.handlers: dict[str, Callable] = {}
@@ -271,6 +276,7 @@ class World:
         self.uncut()
         self.rules.clear()
         self.active_faults.clear()
+        self.secret_faults.clear()
         self.each("stop", reverse=True)
         for thread in self._threads:
             thread.join(5)
@@ -309,7 +315,8 @@ class World:
     def faults(self) -> dict[str, Fault]:
         return {name: fault for part in self.parts for name, fault in getattr(part, "faults", {}).items()}
 
-    def apply_fault(self, name: str, **args: Any) -> None:
+    def apply_fault(self, name: str, secretly: bool = False, **args: Any) -> None:
+        """`secretly`: neither status nor log tells which it is, as a drill wants it."""
         if name not in self.faults:
             raise ValueError(f"unknown fault {name!r}: see `fault list`")
         with self._control:
@@ -318,7 +325,9 @@ class World:
             except TypeError as error:
                 raise ValueError(f"fault {name}: {error}") from error
             self.active_faults.append((name, args))
-        self.log(f"fault {name} {args or ''}")
+            if secretly:
+                self.secret_faults.add(name)
+        self.log(f"fault {UNDISCLOSED if secretly else name} {'' if secretly else args or ''}")
 
     def heal(self, name: str | None = None) -> list[str]:
         """End the fault `name`, or all that are active. Returns what was healed."""
@@ -332,6 +341,7 @@ class World:
             for each in healed:
                 self.faults[each].heal(self)
             self.active_faults = [entry for entry in self.active_faults if entry[0] not in healed]
+            self.secret_faults -= set(healed)
         self.log(f"healed {', '.join(healed) or 'nothing'}")
         return healed
 
@@ -356,7 +366,10 @@ class World:
             "settings": asdict(self.settings),
             "rows": rows,
             "cut_regions": sorted(self.cut_regions),
-            "faults": [{"name": name, **args} for name, args in self.active_faults],
+            "faults": [
+                {"name": UNDISCLOSED} if name in self.secret_faults else {"name": name, **args}
+                for name, args in self.active_faults
+            ],
             "calls": len(self.calls),
         }
 

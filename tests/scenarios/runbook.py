@@ -21,6 +21,7 @@ import forker
 import psutil
 
 from sandbox.client import Sandbox
+from sandbox.journal import Journal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -69,22 +70,6 @@ class Result:
         return [call["action"] for call in self.calls if call["mutation"] and call["service"] == "dynamodb"]
 
 
-class Lines:
-    """A file of JSON lines that grows: each look parses what is new only, since it competes with the run for two cores."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._read, self._seen = path, 0, []
-
-    def look(self) -> list[dict]:
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            new = file.read()
-        new = new[: new.rfind(b"\n") + 1]
-        self._read += len(new)
-        self._seen += map(json.loads, new.splitlines())
-        return self._seen
-
-
 @dataclass
 class Running:
     """A run that has not ended yet."""
@@ -97,8 +82,8 @@ class Running:
 
     def __post_init__(self) -> None:
         # Written before the caller has its answer; asking the sandbox over HTTP would be later.
-        self._calls = Lines(self.sandbox.home / "calls.jsonl")
-        self._timeline: Lines | None = None
+        self._calls = Journal(self.sandbox.home / "calls.jsonl")
+        self._timeline: Journal | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -112,7 +97,7 @@ class Running:
     @property
     def timeline(self) -> list[dict]:
         if self._timeline is None and (folder := self.folder):
-            self._timeline = Lines(folder / "timeline.jsonl")
+            self._timeline = Journal(folder / "timeline.jsonl")
         return self._timeline.look() if self._timeline else []
 
     @property
@@ -218,4 +203,4 @@ def name_of(call: dict) -> str:
 
 
 def read_timeline(folder: Path | None) -> list[dict]:
-    return Lines(folder / "timeline.jsonl").look() if folder else []
+    return Journal(folder / "timeline.jsonl").look() if folder else []
