@@ -34,7 +34,9 @@ def test_where_nothing_is_wrong_no_cause_is_named(service: Sandbox) -> None:
     assert diagnose(service)["cause"] == "unknown"
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize(
+    "cause", [pytest.param(cause, marks=pytest.mark.soak if cause in LONGER else ()) for cause in CAUSES]
+)
 def test_the_cause_is_named_and_users_feel_it(service: Sandbox, cause: str) -> None:
     """On a day that shows too little it may say that it cannot tell, and another day comes; it may never name another cause."""
     for day in DAYS:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pytest
 from ill_api import applied, spoil
 from world import World
 
@@ -25,6 +26,7 @@ def test_every_change_fails_twice(switchover, world: World) -> None:
     assert run.report["outcome"] == "recovered"
 
 
+@pytest.mark.soak
 def test_every_call_throttled(switchover, world: World) -> None:
     spoil(world, switchover.run, "throttle", mutations=False)
     spoil(world, switchover.run, "throttle", mutations=False)

@@ -104,6 +104,7 @@ def test_primary_killed_and_metrics_gone(world: World, metrics: str) -> None:
     assert planned.mutations == []
 
 
+@pytest.mark.soak
 def test_region_cut(world: World) -> None:
     """us-east-1 answers nothing: no API, no database, no load balancer; connections hang."""
     world.start_users()

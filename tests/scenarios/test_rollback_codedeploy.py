@@ -217,6 +217,7 @@ def test_a_build_that_never_turns_healthy_is_stopped(web: Web) -> None:
     assert web.traffic() == before
 
 
+@pytest.mark.soak
 def test_a_good_revision_that_does_not_start_fails_early_and_says_why(web: Web, bad: tuple[str, str]) -> None:
     """CodeDeploy would go on for an hour."""
     good = web.serves()

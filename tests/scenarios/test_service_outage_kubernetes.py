@@ -78,6 +78,7 @@ def changes(run: Result) -> list[str]:
 PATCH = "kubernetes:patch deployments"
 
 
+@pytest.mark.soak
 def test_errors_after_a_deployment_are_rolled_back_and_users_see_no_more(world: World, shop: Namespace) -> None:
     """Its pods are ready and its checks pass: only the load balancer has counted what users see."""
     world.sandbox.control("load", action="start", name=world.sandbox.state["kubernetes"]["public_name"])

@@ -12,6 +12,7 @@ import json
 import math
 import time
 
+import pytest
 import yaml
 from runbook import REPOSITORY, Result
 from world import EAST, World, wait_until
@@ -164,7 +165,7 @@ def test_tasks_with_too_little_memory(world: World) -> None:
     small = {key: running[key] for key in ("family", "executionRoleArn", "taskRoleArn", "networkMode", "cpu")}
     made = ecs.register_task_definition(
         **small,
-        memory=str(math.ceil(used / 0.95)),
+        memory=str(math.ceil(used / 0.9)),
         requiresCompatibilities=["FARGATE"],
         containerDefinitions=[
             {key: value for key, value in each.items() if key != "memory"} for each in running["containerDefinitions"]
@@ -200,6 +201,7 @@ def test_lost_data(world: World) -> None:
     )
 
 
+@pytest.mark.soak
 def test_a_region_that_answers_nothing(world: World) -> None:
     world.sandbox.fault("region-cut", region=EAST)
     check = {"name": "health", "url": "{{ public_url }}/health", "within": 1}
