@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a session of a role or the key of a user may do: an explicit deny wins, and an inactive key opens nothing.
 
-What a task may do in S3 under its role is judged in full, by the role's policies and the bucket's. All else is allowed to
-everybody who is not denied it, as moto has it.
+What a task may do in S3 under its role is judged in full, by the role's policies and the bucket's; so is all that a user may do
+who was named by `control("enforce", user=NAME)`. All else is allowed to everybody who is not denied it, as moto has it.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshoot-403-errors.html
 """
@@ -15,33 +15,21 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .faults import Fault
+from .permissions import needed
+from .policies import decide
 from .s3 import BUCKET
 from .wire import ApiError
 
 if TYPE_CHECKING:
+    from .permissions import Need
     from .wire import Call
     from .world import World
 
 
 ROLE, POLICY = "regami-uploads", "uploads"
-
-# Permissions that go by another name than the call.
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
-_ACTIONS = {
-    "CopyObject": "PutObject",
-    "DeleteObjects": "DeleteObject",
-    "HeadBucket": "ListBucket",
-    "HeadObject": "GetObject",
-    "ListObjectVersions": "ListBucketVersions",
-    "ListObjects": "ListBucket",
-    "ListObjectsV2": "ListBucket",
-    "UploadPart": "PutObject",
-    "UploadPartCopy": "PutObject",
-}
 
 
 @dataclass(frozen=True)
@@ -56,6 +44,7 @@ class Session:
 
 
 _sessions: dict[str, Session] = {}  # by access key
+_enforced: set[str] = set()  # names of users
 _world: World
 
 
@@ -81,15 +70,16 @@ def refuse(call: Call) -> None:
         raise ApiError(code, "The security token included in the request is invalid.", 403)
     session = session_of(call.access_key)
     user = key and key.user_name
-    if (session is None and user is None) or call.action == "GetCallerIdentity":
-        return  # who one is, one is told in any case
-    by_role = call.access_key in _sessions and call.service == "s3"
-    why = _why_not_in_s3(call, session) if by_role else _why_denied(call, session, user)
-    if why:
-        who = session.arn if session else f"arn:aws:iam::{_world.account_id}:user/{user}"
-        code = {"ec2": "UnauthorizedOperation", "json": "AccessDeniedException"}.get(call.protocol, "AccessDenied")
-        about = f' on resource: "{_of_s3(call)}"' if by_role else ""
-        raise ApiError(code, f"User: {who} is not authorized to perform: {_action(call)}{about} {why}", 403)
+    if session is None and user is None:
+        return
+    for need in needed(call, _world.account_id):
+        why = _why_not(call, need, session, user)
+        if why:
+            who = session.arn if session else f"arn:aws:iam::{_world.account_id}:user/{user}"
+            code = {"ec2": "UnauthorizedOperation", "json": "AccessDeniedException"}.get(call.protocol, "AccessDenied")
+            quoted = f'"{need.resource}"' if call.service == "s3" else need.resource
+            about = f" on resource: {quoted}" if need.resource else ""
+            raise ApiError(code, f"User: {who} is not authorized to perform: {need.action}{about} {why}", 403)
 
 
 # How each protocol calls a key that does not open anything; a JSON service answers UnrecognizedClientException.
@@ -99,7 +89,6 @@ _INACTIVE = {
     "ec2": "AuthFailure",
     "s3": "InvalidAccessKeyId",
 }
-_DENIED = "with an explicit deny in an identity-based policy"
 
 
 def session_of(access_key: str) -> Session | None:
@@ -124,79 +113,40 @@ def _key_of_user(access_key: str) -> Any:
     return next((key for user in users for key in user.access_keys if key.access_key_id == access_key), None)
 
 
-def _why_denied(call: Call, session: Session | None, user: str | None) -> str:
-    from moto.iam.access_control import PermissionResult
-
-    policies = _role_policies(session.role) if session else _user_policies(user)
-    issued = session.issued if session else None
-    of_caller = [_judged(_in_force(each, issued), _action(call), "*") for each in policies]
-    return _DENIED if PermissionResult.DENIED in of_caller else ""
-
-
-def _action(call: Call) -> str:
-    """As a policy names it."""
-    return f"{call.service}:{_ACTIONS.get(call.action, call.action) if call.service == 's3' else call.action}"
-
-
-def _of_s3(call: Call) -> str:
-    return f"arn:aws:s3:::{call.path.strip('/')}"
-
-
-def _why_not_in_s3(call: Call, session: Session) -> str:
+def _why_not(call: Call, need: Need, session: Session | None, user: str | None) -> str:
     """In the order in which AWS names the reason: an explicit deny of either kind comes before a permission that is missing."""
-    from moto.iam.access_control import PermissionResult
-
-    action, resource = _action(call), _of_s3(call)
-    role_arn = f"arn:aws:iam::{_world.account_id}:role/{session.role}"
-    of_bucket = _judged(_bucket_policy(call.path.strip("/").partition("/")[0], role_arn), action, resource)
-    policies = [_in_force(each, session.issued) for each in _role_policies(session.role)]
-    of_role = [_judged(policy, action, resource) for policy in policies]
-    if of_bucket is PermissionResult.DENIED:
+    context = {"aws:requestedregion": call.region, "aws:tokenissuetime": session and session.issued}
+    policies = _role_policies(session.role) if session else _user_policies(user)
+    of_caller = decide(policies, need.action, need.resource, context)
+    by_role = call.service == "s3" and call.access_key in _sessions
+    of_bucket = None
+    if by_role:
+        role_arn = f"arn:aws:iam::{_world.account_id}:role/{session.role}"
+        bucket = _bucket_policy(call.path.strip("/").partition("/")[0], role_arn)
+        of_bucket = decide([bucket], need.action, need.resource, context)
+    if of_bucket is False:
         return "with an explicit deny in a resource-based policy"
-    if PermissionResult.DENIED in of_role:
-        return _DENIED
-    if not _within_boundary(session.role, action, resource):
-        return f"because no permissions boundary allows the {action} action"
-    if PermissionResult.PERMITTED in (of_bucket, *of_role):
+    if of_caller is False:
+        return "with an explicit deny in an identity-based policy"
+    if by_role and not _within_boundary(session.role, need, context):
+        return f"because no permissions boundary allows the {need.action} action"
+    if of_caller or of_bucket or not (by_role or user in _enforced):
         return ""
-    return f"because no identity-based policy allows the {action} action"
-
-
-def _in_force(policy: dict, issued: float | None) -> dict:
-    """Without the statements about sessions issued before a time, where that is not true of this one; a key has no such time.
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
-    """
-    kept = []
-    for statement in policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]:
-        before = (statement.get("Condition") or {}).get("DateLessThan", {}).get("aws:TokenIssueTime")
-        if before is None:
-            kept.append(statement)
-        elif issued is not None and issued < datetime.fromisoformat(before.replace("Z", "+00:00")).timestamp():
-            kept.append({name: value for name, value in statement.items() if name != "Condition"})
-    return dict(policy, Statement=kept)
-
-
-def _judged(policy: dict, action: str, resource: str) -> Any:
-    from moto.iam.access_control import IAMPolicy
-
-    return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource)
+    return f"because no identity-based policy allows the {need.action} action"
 
 
 def _role(name: str) -> Any:
     return next((each for each in _world.backend("iam", "aws").roles.values() if each.name == name), None)
 
 
-def _within_boundary(name: str, action: str, resource: str) -> bool:
+def _within_boundary(name: str, need: Need, context: dict) -> bool:
     """https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html"""
-    from moto.iam.access_control import PermissionResult
-
     role = _role(name)
     arn = role and role.permissions_boundary_arn
     if not arn:
         return True
     policy = json.loads(_world.backend("iam", "aws").managed_policies[arn].document)
-    return _judged(policy, action, resource) is PermissionResult.PERMITTED
+    return decide([policy], need.action, need.resource, context) is True
 
 
 def _role_policies(name: str) -> list[dict]:
@@ -285,6 +235,13 @@ def _permit(world: World) -> None:
     _grant(world)
 
 
+def _enforce(world: World, args: dict) -> None:
+    """Judge in full what a user may do. ValueError for one that is not there."""
+    if args["user"] not in world.backend("iam", "aws").users:
+        raise ValueError(f"there is no user {args['user']}")
+    _enforced.add(args["user"])
+
+
 def _health(call: Call) -> dict:
     """AWS Health, of an account whose support plan does not have it.
 
@@ -319,6 +276,7 @@ def install(world: World) -> None:
 def seed(world: World) -> None:
     """The role under which users' uploads are kept: the account may assume it, to try it out."""
     _sessions.clear()
+    _enforced.clear()
     trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": f"arn:aws:iam::{world.account_id}:root"}
     trust = {
         "Version": "2012-10-17",
@@ -328,6 +286,8 @@ def seed(world: World) -> None:
     _grant(world)
     world.state["regions"].setdefault(world.regions[0], {})["uploads_role"] = ROLE
 
+
+control = {"enforce": _enforce}
 
 faults = {
     "uploads-denied": Fault(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .listener import Handler, Server
+from .permissions import needed
 from .wire import ApiError, Call, Response, error, fault, result
 from .world import SEED_KEY
 
@@ -73,7 +74,10 @@ class _Handler(Handler):
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_request
 
     def _log(self, call: Call, started: float, status: int | None, kind: str | None) -> None:
-        self.server.world.calls.add(
+        world = self.server.world
+        needs = needed(call, world.account_id) if call.playbook else []
+        world.observed.add(call.playbook, needs)
+        world.calls.add(
             {
                 "time": round(started, 4),
                 "seconds": round(time.time() - started, 4),
@@ -83,6 +87,8 @@ class _Handler(Handler):
                 "status": status,
                 "fault": kind,
                 "mutation": call.is_change,
+                "playbook": call.playbook,
+                "needs": [need.action for need in needs],
             }
         )
 

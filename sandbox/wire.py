@@ -22,6 +22,8 @@ from xml.sax.saxutils import escape
 # What a request is signed as, where boto3's name for the service differs.
 _SIGNED_AS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+# What the collection's clients say of themselves: which playbook asks.
+_PLAYBOOK = re.compile(r"\bsre\.runbooks/([\w-]+)")
 _READS = re.compile(
     r"(Describe|List|Get|BatchGet|TransactGet|Head|Query$|Scan$|Filter|Lookup|Search|Test|AssumeRole|StartQuery|Check)"
 )
@@ -78,6 +80,12 @@ class Call:
     @property
     def access_key(self) -> str:
         return self._scope[0]
+
+    @property
+    def playbook(self) -> str | None:
+        """The playbook that asks; None for anybody else."""
+        match = _PLAYBOOK.search(self.headers.get("user-agent", ""))
+        return match[1] if match else None
 
     @property
     def region(self) -> str:

@@ -31,6 +31,7 @@ from typing import Any
 
 from . import addresses
 from .faults import Fault, Rules
+from .permissions import OBSERVED_VARIABLE, Observed
 from .processes import Process, Spawner
 
 # In the order in which they are seeded and started; stopped in reverse.
@@ -138,6 +139,7 @@ class World:
         self.after_change: list[Callable] = []
         # Called inside the lock after each call that a gate refused, with the server.Call and the server.ApiError.
         self.after_refusal: list[Callable] = []
+        self.observed = Observed(os.environ.get(OBSERVED_VARIABLE))
         self.seeding = False
         self.ready = threading.Event()
         self.closed = threading.Event()

@@ -77,6 +77,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_start(self, playbook):
         self.playbook = os.path.splitext(os.path.basename(playbook._file_name))[0]
+        os.environ[aws.PLAYBOOK_VARIABLE] = re.sub(r"[^\w-]", "_", self.playbook)
 
     def v2_playbook_on_play_start(self, play):
         self.env = str(play.get_variable_manager().extra_vars.get("env", "none"))

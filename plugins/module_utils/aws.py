@@ -12,6 +12,8 @@ whose answer was lost raises LostAnswer so that the caller looks before it repea
 from __future__ import annotations
 
 import functools
+import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,8 +56,30 @@ BAD_CREDENTIALS = (
     "IncompleteSignature",
 )
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError")
-# Clients whose permissions go by another name.
-IAM_PREFIX = {"elbv2": "elasticloadbalancing"}
+# What the permission of a call is called where it is not service:Operation, for an answer that does not say it itself.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+IAM_PREFIX = {"elbv2": "elasticloadbalancing", "s3control": "s3", "service-quotas": "servicequotas"}
+IAM_ACTION = {
+    "s3:CopyObject": "s3:PutObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+    "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListBuckets": "s3:ListAllMyBuckets",
+    "s3:ListObjectVersions": "s3:ListBucketVersions",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:UploadPartCopy": "s3:PutObject",
+}
+# How AWS names it. https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_NAMED = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
+
+# Which playbook asks, for CloudTrail and for who writes policies from it; the incident callback says it.
+PLAYBOOK_VARIABLE = "SRE_RUNBOOKS_PLAYBOOK"
 
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
@@ -111,6 +135,7 @@ class Aws:
             tcp_keepalive=True,
             retries={"total_max_attempts": 1},
             max_pool_connections=25,
+            user_agent_extra=f"sre.runbooks/{os.environ.get(PLAYBOOK_VARIABLE) or 'module'}",
         )
         extra = self._params.pop("aws_config", None)
         if extra is not None:
@@ -253,6 +278,11 @@ def code_of(error):
     return (getattr(error, "response", None) or {}).get("Error", {}).get("Code", "")
 
 
+def is_denied(error):
+    """True where AWS said that this caller may not do that. The answer to a HEAD has no body, so its status is the code."""
+    return code_of(error) in DENIED or (code_of(error) == "403" and error.operation_name.startswith("Head"))
+
+
 def together(**calls):
     """Run independent reads side by side; returns {name: result}. The first exception is raised after all ended."""
     if len(calls) <= 1:
@@ -296,9 +326,12 @@ def explain(error, service=None, operation=None, region=None):
         return f"the AWS credentials have expired ({action} in {region}): sign in again (aws sso login) and repeat the command"
     if code in BAD_CREDENTIALS:
         return f"AWS does not accept these credentials ({code} from {action} in {region}): check AWS_PROFILE or the access key"
-    if code in DENIED:
+    if is_denied(error):
+        message = _message(error)
+        named = _NAMED.search(message)
+        permission = named[1] if named else IAM_ACTION.get(action, action)
         return (
-            f"missing permission {action} in {region}: {_message(error)}: "
+            f"missing permission {permission} in {region}: {message}: "
             f"add it to the role that runs this playbook, or use another profile"
         )
     if code:

@@ -119,6 +119,38 @@ def test_missing_permission_is_spelled_as_in_a_policy():
 
 
 @pytest.mark.parametrize(
+    ("code", "message", "called", "permission"),
+    [
+        ("AccessDenied", "User: jo is not authorized to perform: s3:ListBucket on", "ListObjectsV2", "s3:ListBucket"),
+        ("AccessDenied", "Access Denied", "ListObjectVersions", "s3:ListBucketVersions"),
+        ("403", "Forbidden", "HeadBucket", "s3:ListBucket"),
+        (
+            "AccessDenied",
+            "User: jo is not authorized to perform: iam:PassRole on resource: r",
+            "PutObject",
+            "iam:PassRole",
+        ),
+    ],
+)
+def test_missing_permission_goes_by_its_own_name(code, message, called, permission):
+    problem = ClientError({"Error": {"Code": code, "Message": message}}, called)
+    assert plumbing.is_denied(problem)
+    assert plumbing.explain(problem, "s3", "x", "eu-west-1").startswith(f"missing permission {permission} in eu-west-1")
+
+
+def test_an_unknown_403_is_no_missing_permission():
+    assert not plumbing.is_denied(ClientError({"Error": {"Code": "403"}}, "GetObject"))
+
+
+def test_aws_is_told_which_playbook_asks(endpoint, monkeypatch):
+    aws, _answers, _seen = endpoint
+    assert aws.client("sts").meta.config.user_agent_extra == "sre.runbooks/module"
+    monkeypatch.setenv(plumbing.PLAYBOOK_VARIABLE, "db_failover")
+    asking = plumbing.Aws(("us-east-1", None, {"aws_access_key_id": "x", "aws_secret_access_key": "y"}))
+    assert asking.client("sts").meta.config.user_agent_extra == "sre.runbooks/db_failover"
+
+
+@pytest.mark.parametrize(
     ("problem", "told"),
     [
         (ClientError({"Error": {"Code": "ExpiredToken"}}, "X"), "expired"),

@@ -1,0 +1,153 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which permissions a call needs, how policies are weighed, and a user who may do what his policy says and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.client import Sandbox
+from sandbox.permissions import Need, Observed, needed
+from sandbox.policies import decide
+from sandbox.wire import Call
+
+ACCOUNT = "123456789012"
+
+
+def call(service: str, method: str = "POST", target: str = "/", body: str = "", **headers: str) -> Call:
+    scope = f"AWS4-HMAC-SHA256 Credential=x/20260101/eu-west-1/{service}/aws4_request"
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Call(method, target, {"authorization": scope, **named}, body.encode())
+
+
+def form(service: str, **fields: str) -> Call:
+    body = "&".join(f"{name.replace('__', '.')}={value}" for name, value in fields.items())
+    return call(service, body=body, content_type="application/x-www-form-urlencoded")
+
+
+def asked(api: str, action: str, /, **parameters: Any) -> Call:
+    return call(api, body=json.dumps(parameters), x_amz_target=f"X.{action}")
+
+
+@pytest.mark.parametrize(
+    ("made", "needs"),
+    [
+        (form("sts", Action="GetCallerIdentity"), []),
+        (
+            form("rds", Action="ModifyDBInstance", DBInstanceIdentifier="db-1"),
+            [("rds:ModifyDBInstance", f"arn:aws:rds:eu-west-1:{ACCOUNT}:db:db-1")],
+        ),
+        (
+            form("elasticloadbalancing", Action="ModifyRule", RuleArn="arn:r"),
+            [("elasticloadbalancing:ModifyRule", "arn:r")],
+        ),
+        (
+            asked(
+                "ecs", "UpdateService", cluster="arn:aws:ecs:eu-west-1:1:cluster/c", service="s", taskDefinition="t:1"
+            ),
+            [("ecs:UpdateService", f"arn:aws:ecs:eu-west-1:{ACCOUNT}:service/c/s")],
+        ),
+        (
+            asked("ecs", "RegisterTaskDefinition", family="f", taskRoleArn="arn:role"),
+            [
+                ("ecs:RegisterTaskDefinition", f"arn:aws:ecs:eu-west-1:{ACCOUNT}:task-definition/f:*"),
+                ("iam:PassRole", None),
+            ],
+        ),
+        (
+            form("ec2", Action="CreateSnapshots", TagSpecification__1__ResourceType="snapshot"),
+            ["ec2:CreateSnapshots", "ec2:CreateTags"],
+        ),
+        (call("s3", "HEAD", "/b"), [("s3:ListBucket", "arn:aws:s3:::b")]),
+        (call("s3", "GET", "/b?versions"), [("s3:ListBucketVersions", "arn:aws:s3:::b")]),
+        (call("s3", "GET", "/b/k?versionId=1"), [("s3:GetObjectVersion", "arn:aws:s3:::b/k")]),
+        (call("s3", "GET", "/b/k?tagging&versionId=1"), [("s3:GetObjectVersionTagging", "arn:aws:s3:::b/k")]),
+        (
+            call("s3", "PUT", "/b/k", x_amz_copy_source="/c/k%20l?versionId=1"),
+            [("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:GetObjectVersion", "arn:aws:s3:::c/k l")],
+        ),
+        (
+            call("s3", "PUT", "/b/k", x_amz_object_lock_mode="GOVERNANCE"),
+            [("s3:PutObject", "arn:aws:s3:::b/k"), ("s3:PutObjectRetention", "arn:aws:s3:::b/k")],
+        ),
+        (call("s3", "POST", "/b?delete", "<Key>k</Key>"), [("s3:DeleteObject", "arn:aws:s3:::b/*")]),
+    ],
+    ids=lambda each: each.action if isinstance(each, Call) else None,
+)
+def test_what_a_call_needs(made: Call, needs: list) -> None:
+    found = needed(made, ACCOUNT)
+    wanted = [each if isinstance(each, tuple) else (each, None) for each in needs]
+    assert found == [Need(*each) for each in wanted]
+
+
+def allow(action: str, resource: str = "*", effect: str = "Allow", **condition: Any) -> dict:
+    return {"Statement": [{"Effect": effect, "Action": action, "Resource": resource, "Condition": condition}]}
+
+
+@pytest.mark.parametrize(
+    ("policies", "verdict"),
+    [
+        ([], None),
+        ([allow("rds:Modify*")], True),
+        ([allow("RDS:modifydbinstance")], True),
+        ([allow("rds:*", "arn:aws:rds:*:*:db:other")], None),
+        # A dot is a dot: as a regular expression it would be any letter.
+        ([allow("rds:*", "arn:aws:rds:*:*:db.d-1")], None),
+        ([allow("rds:*"), allow("rds:ModifyDBInstance", effect="Deny")], False),
+        ([allow("rds:*", StringEquals={"aws:RequestedRegion": ["eu-west-1"]})], True),
+        # An Allow that does not hold is no Deny.
+        ([allow("rds:*", StringEquals={"aws:RequestedRegion": "us-east-1"}), allow("*")], True),
+        ([allow("rds:*", StringEquals={"aws:PrincipalTag/team": "x"})], None),
+    ],
+)
+def test_how_policies_are_weighed(policies: list[dict], verdict: bool | None) -> None:
+    about = ("rds:ModifyDBInstance", "arn:aws:rds:eu-west-1:1:db:d-1", {"aws:requestedregion": "eu-west-1"})
+    assert decide(policies, *about) is verdict
+
+
+def test_a_resource_that_nobody_knows_is_denied_by_what_denies_all() -> None:
+    assert decide([allow("rds:*", "arn:x")], "rds:X", None, {}) is True
+    assert decide([allow("rds:*"), allow("rds:*", "arn:x", "Deny")], "rds:X", None, {}) is True
+    assert decide([allow("rds:*"), allow("rds:*", "*", "Deny")], "rds:X", None, {}) is False
+
+
+def test_each_permission_of_a_playbook_is_noted_once(tmp_path: Any) -> None:
+    seen = Observed(str(tmp_path / "seen"))
+    for action in ("s3:A", "s3:B", "s3:A"):
+        seen.add("triage", [Need(action, None)])
+    assert [json.loads(line)["action"] for line in (tmp_path / "seen").read_text().splitlines()] == ["s3:A", "s3:B"]
+
+
+def test_a_user_may_do_what_the_policy_says_once_that_is_enforced(fresh_sandbox: Sandbox) -> None:
+    iam = fresh_sandbox.boto("iam")
+    iam.create_user(UserName="oncall")
+    document = {"Version": "2012-10-17", **allow("rds:Describe*", StringEquals={"aws:RequestedRegion": "us-east-1"})}
+    iam.put_user_policy(UserName="oncall", PolicyName="p", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName="oncall")["AccessKey"]
+    mine = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+
+    def refused(service: str, region: str, operation: str, **arguments: Any) -> str:
+        import boto3
+
+        client = boto3.client(service, region, endpoint_url=fresh_sandbox.state["endpoint_url"], **mine)
+        try:
+            getattr(client, operation)(**arguments)
+        except ClientError as error:
+            return f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
+        return ""
+
+    assert refused("ecs", "us-east-1", "list_clusters") == ""
+    fresh_sandbox.control("enforce", user="oncall")
+    assert refused("rds", "us-east-1", "describe_db_instances") == ""
+    assert refused("sts", "us-east-1", "get_caller_identity") == ""
+    why = "because no identity-based policy allows the"
+    assert f"perform: rds:DescribeDBInstances {why}" in refused("rds", "us-west-2", "describe_db_instances")
+    assert refused("ecs", "us-east-1", "list_clusters").startswith(
+        f"AccessDeniedException: User: arn:aws:iam::{ACCOUNT}:user/oncall is not authorized to perform: ecs:ListClusters {why}"
+    )
+    assert refused("ec2", "us-east-1", "describe_instances").startswith("UnauthorizedOperation: ")
+    assert refused("s3", "us-east-1", "head_bucket", Bucket="b") == "403: Forbidden"
