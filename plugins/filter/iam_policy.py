@@ -1,0 +1,84 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: iam_policy
+version_added: 0.2.0
+short_description: An IAM policy of this collection with the names of one inventory
+description:
+  - Puts the variables of a host, and of its peer, where a policy of the folder C(iam) names them in braces, as in C({lock_table}).
+  - A resource that both name alike stands once, and one whose variable is not set is left out; so is a statement without any
+    resource left. What a playbook may not touch here it need not be allowed.
+options:
+  _input:
+    description: The policy, as it is in the folder C(iam).
+    type: dict
+    required: true
+  hosts:
+    description: Variables of the host, and of its peer.
+    type: list
+    elements: dict
+    required: true
+author:
+  - sre.runbooks contributors (@sre-runbooks)
+"""
+
+EXAMPLES = r"""
+- name: What a failover of this service has to be allowed
+  ansible.builtin.debug:
+    msg: >-
+      {{ lookup('ansible.builtin.file', playbook_dir ~ '/../iam/db_failover.json') | from_json
+         | sre.runbooks.iam_policy([hostvars['api-prod'], hostvars['api-secondary']]) }}
+"""
+
+RETURN = r"""
+_value:
+  description: The policy, to be attached to the role that runs the playbook.
+  type: dict
+"""
+
+import re
+
+_NAME = re.compile(r"(?<!\$)\{(\w+)\}")
+
+
+def iam_policy(policy, hosts):
+    """`policy` with the variables of `hosts` for what stands in braces."""
+    statements = [_filled(statement, hosts) for statement in policy["Statement"]]
+    return dict(policy, Statement=[each for each in statements if each["Resource"]])
+
+
+def _filled(statement, hosts):
+    filled = dict(statement, Resource=_each(statement["Resource"], hosts))
+    if "Condition" in statement:
+        filled["Condition"] = {
+            operator: {key: _each(value, hosts) for key, value in keys.items()}
+            for operator, keys in statement["Condition"].items()
+        }
+    return filled
+
+
+def _each(values, hosts):
+    """Every value for every host, without those that a host has no name for."""
+    listed = [values] if isinstance(values, str) else values
+    found = [_named(value, host) for value in listed for host in hosts]
+    return list(dict.fromkeys(value for value in found if value is not None))
+
+
+def _named(value, host):
+    """`value` with the variables of one host; None where it lacks one."""
+    names = _NAME.findall(value)
+    known = {name: host.get(name) for name in names}
+    if not all(isinstance(each, str) and each for each in known.values()):
+        return None
+    return _NAME.sub(lambda found: known[found[1]], value)
+
+
+class FilterModule:
+    """Filters of the collection."""
+
+    def filters(self):
+        return {"iam_policy": iam_policy}

@@ -1,0 +1,42 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A policy with the names of one inventory: both sides, once each, and nothing that has no name."""
+
+from __future__ import annotations
+
+from ansible_collections.sre.runbooks.plugins.filter.iam_policy import iam_policy
+
+EAST = {"aws_account_id": "123456789012", "aws_region": "us-east-1", "db_instance": "one", "lock_table": "locks"}
+WEST = {"aws_account_id": "123456789012", "aws_region": "us-west-2", "db_instance": "two", "lock_table": "locks"}
+
+
+def filled(*resources, **more):
+    statement = {"Effect": "Allow", "Action": ["x:Y"], "Resource": list(resources), **more}
+    return iam_policy({"Version": "2012-10-17", "Statement": [statement]}, [EAST, WEST])["Statement"]
+
+
+def test_both_sides_by_name_and_what_is_the_same_once():
+    (statement,) = filled("arn:aws:rds:*:{aws_account_id}:db:{db_instance}*", "arn:aws:dynamodb:*:*:table/{lock_table}")
+    assert statement["Resource"] == [
+        "arn:aws:rds:*:123456789012:db:one*",
+        "arn:aws:rds:*:123456789012:db:two*",
+        "arn:aws:dynamodb:*:*:table/locks",
+    ]
+
+
+def test_a_condition_names_both_regions():
+    (statement,) = filled("*", Condition={"StringEquals": {"aws:RequestedRegion": "{aws_region}"}})
+    assert statement["Condition"] == {"StringEquals": {"aws:RequestedRegion": ["us-east-1", "us-west-2"]}}
+
+
+def test_what_has_no_name_is_not_allowed():
+    (statement,) = filled("arn:aws:s3:::{uploads_bucket}", "arn:aws:s3:::{lock_table}")
+    assert statement["Resource"] == ["arn:aws:s3:::locks"]
+    assert filled("arn:aws:s3:::{uploads_bucket}") == []
+
+
+def test_variables_of_iam_itself_are_left_alone():
+    (statement,) = filled("arn:aws:iam::*:user/${aws:username}")
+    assert statement["Resource"] == ["arn:aws:iam::*:user/${aws:username}"]
