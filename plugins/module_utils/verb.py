@@ -8,7 +8,7 @@ A verb is a class with
     observe() -> dict                      reads only
     plan(observed) -> Plan                 static and pure; raises Refusal where a gate is closed
     apply(step)                            one mutation with its wait; called in the order of the plan
-    undo(before, steps) -> list            how to go back, as verbs with their arguments
+    undo(before, steps) -> list            how to go back, as verbs with their arguments; or why not, and what to do instead
 `run` does the rest, the same way for each of them. Its module names in SERVICES the AWS services that it asks, whose
 models the incident callback loads before ansible forks.
 """
@@ -84,6 +84,9 @@ class Plan:
 class Verb:
     """What every verb has: parameters, AWS, a clock for its waits, and the lease to keep alive."""
 
+    # For a verb whose changes nothing takes back: what a person can do instead.
+    INSTEAD = None
+
     def __init__(self, module):
         self.params = module.params
         self.check_mode = module.check_mode
@@ -116,7 +119,14 @@ class Verb:
         return getattr(self, step.do)(**step.arguments)
 
     def undo(self, before, done):
-        return []
+        """How to go back from the steps `done`, shown as in results, to the state `before`; a list of
+        {verb, arguments}: this does it;
+        {stays, instead}: nothing takes that back; what a person can do, and all else is taken back all the same;
+        {cannot, instead}: nothing takes that back, and with it nothing else of the run may be.
+        """
+        if self.INSTEAD is None:
+            return []
+        return [{"stays": "; ".join(step["what"] for step in done), "instead": self.INSTEAD}]
 
     def returned(self):
         """What this verb returns besides the contract."""
@@ -265,7 +275,8 @@ def _failure(verb, message, before, done, plan, taken_back=False):
 def _changes(verb, before, steps):
     """What of `steps` is a change, and what undoes it."""
     changes = [step.shown() for step in steps if not step.waits]
-    return {"changed": verb.is_change(changes), "undo": verb.undo(before, changes) if changes else []}
+    changed = verb.is_change(changes)
+    return {"changed": changed, "undo": verb.undo(before, changes) if changed and changes else []}
 
 
 def _diff(before, after, steps):

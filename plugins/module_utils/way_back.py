@@ -45,6 +45,13 @@ LOGIN = {
     "login_iam": "{{ db_iam | default(omit) }}",
 }
 _SAID_OF_LOGIN = ("login_db", "sslmode", "ssl_root_cert")
+# A cluster is named by its context or host, which the record has; who may do what there is the one who takes the run back.
+CLUSTER = {
+    "kubeconfig": "{{ kubernetes_kubeconfig | default(omit) }}",
+    "api_key": "{{ kubernetes_api_key | default(omit) }}",
+    "ca_cert": "{{ kubernetes_ca_cert | default(omit) }}",
+}
+RECOVERY_API = {"token": "{{ recovery_api_token | default(omit) }}", "dns_servers": "{{ dns_servers | default(omit) }}"}
 
 
 def call(verb, outcome):
@@ -59,14 +66,17 @@ def call(verb, outcome):
     given = (outcome.get("invocation") or {}).get("module_args") or {}
     return {
         "verb": verb,
-        "arguments": {
-            name: value
-            for name, value in given.items()
-            if value is not None and value != _HIDDEN and name not in _GIVEN_ANEW
-        },
+        "arguments": _told({name: value for name, value in given.items() if name not in _GIVEN_ANEW}),
         "what": [step["what"] for step in outcome.get("steps", [])],
         "undo": outcome.get("undo", []),
     }
+
+
+def _told(value):
+    """`value` without what nobody said and what no log may have, also in the dictionaries and lists in it."""
+    if isinstance(value, dict):
+        return {name: _told(each) for name, each in value.items() if each is not None and each != _HIDDEN}
+    return [_told(each) for each in value] if isinstance(value, list) else value
 
 
 def newest(parent, env):
@@ -85,7 +95,7 @@ def way_back(parent, name, env):
     """How the run of record `name` in the folder `parent` is taken back.
 
     Returns a dict: record, playbook, run_lease (name, table, region; empty where it had none), calls (the newest first, each with host, verb,
-    arguments, what, undo), left (what the changes did that nothing takes back). Raises Refusal.
+    arguments, what, undo), left (what the changes did that nothing takes back, with what to do instead). Raises Refusal.
     """
     first, *earlier = _chain(parent, name)
     start = next((event for event in first if event["event"] == "run_started"), None)
@@ -102,9 +112,10 @@ def way_back(parent, name, env):
     cannot = [entry for each in calls for entry in each["undo"] if "cannot" in entry]
     if cannot:
         raise Refusal(f"{cannot[0]['cannot']}, so {name} is not taken back: {cannot[0]['instead']}")
-    back = [each for each in calls if each["undo"]]
+    back = [each for each in calls if any("verb" in entry for entry in each["undo"])]
+    left = [what for each in calls for what in _stays(each)]
     if not back:
-        raise Refusal(f"{name} has nothing to take back")
+        raise Refusal("; ".join([f"{name} has nothing to take back", *left]))
     for each in back:
         if "***" in str([each["arguments"], each["undo"]]):
             raise Refusal(f"{name} cannot be taken back: {each['verb']} was given a secret, which no record keeps")
@@ -113,8 +124,15 @@ def way_back(parent, name, env):
         "playbook": start["playbook"],
         "run_lease": next((event["lease"] for event in first if event.get("lease")), {}),
         "calls": back,
-        "left": [what for each in calls if not each["undo"] for what in each["what"]],
+        "left": left,
     }
+
+
+def _stays(call):
+    """What a change did that nothing takes back, each with what to do instead where its verb knows that."""
+    if not call["undo"]:
+        return call["what"]
+    return [f"{entry['stays']}: {entry['instead']}" for entry in call["undo"] if "stays" in entry]
 
 
 def tasks(back, begun):
@@ -126,12 +144,12 @@ def tasks(back, begun):
     """
     made = []
     for number, each in enumerate(back["calls"], 1):
-        what, login = "; ".join(each["what"]), _login(each["arguments"])
+        what = "; ".join(each["what"])
         here = f"inventory_hostname == {each['host']!r}"
         made.append(
             {
                 "name": _question(number, back["record"]),
-                each["verb"]: dict(_given(each["arguments"]), **login),
+                each["verb"]: _reached(each["verb"], each["arguments"], each["arguments"]),
                 "check_mode": True,
                 "register": f"still_{number}",
                 "changed_when": False,
@@ -145,12 +163,14 @@ def tasks(back, begun):
             {
                 "name": _given(f"{number}. Take back: {what}"),
                 entry["verb"]: dict(
-                    _given(entry["arguments"]), **login, lease="{{ lock.lease | default(omit, true) }}"
+                    _reached(entry["verb"], entry["arguments"], each["arguments"]),
+                    lease="{{ lock.lease | default(omit, true) }}",
                 ),
                 "when": [here, as_left],
                 "notify": "Verify the service",
             }
             for entry in each["undo"]
+            if "verb" in entry
         ]
         made.append(
             {
@@ -185,11 +205,16 @@ def _question(number, name):
     return f"{number}. Is it still as {name} left it"
 
 
-def _login(arguments):
-    """How to log in to the database again, where the call did: what is no secret stands in its record."""
-    if not any(name.startswith("login_") for name in arguments):
-        return {}
-    return LOGIN | {name: _given(arguments[name]) for name in _SAID_OF_LOGIN if name in arguments}
+def _reached(verb, arguments, recorded):
+    """`arguments` for a verb, with how it reaches what it asks beside AWS, as the call with the arguments `recorded` did."""
+    given, short = _given(arguments), verb.rpartition(".")[2]
+    if short.startswith("k8s_"):
+        given |= {"kubernetes": given["kubernetes"] | CLUSTER} if "kubernetes" in given else CLUSTER
+    if short == "recovery_api_rollback":
+        given |= RECOVERY_API
+    if any(name.startswith("login_") for name in recorded):
+        given |= LOGIN | {name: _given(recorded[name]) for name in _SAID_OF_LOGIN if name in recorded}
+    return given
 
 
 def _chain(parent, name):

@@ -66,11 +66,13 @@ steps:
   elements: dict
   sample: [{do: terminate, what: "terminate i-0123456789abcdef0 of regami-fleet", before: InService, after: null}]
 undo:
-  description: Always empty; the instance is gone.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "terminate i-0123456789abcdef0 of regami-fleet"
+      instead: "its group has launched another in its place, so nothing is left to do"
 notes:
   description: What a person must know.
   returned: unless refused
@@ -98,6 +100,8 @@ ARGUMENTS = dict(
 
 class AsgReplaceInstance(Verb):
     """Terminate one, wait for another."""
+
+    INSTEAD = "its group has launched another in its place, so nothing is left to do"
 
     def __init__(self, module):
         super().__init__(module)

@@ -119,11 +119,13 @@ steps:
   sample:
     - {do: execute, what: run terraform apply -auto-approve -input=false -var=app_version=v1.2.3-stable, before: would change, after: done}
 undo:
-  description: Always empty; the same verb with another version is the way back.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "run terraform apply -auto-approve -input=false -var=app_version=v1.2.3-stable"
+      instead: "the same command with the version before is the way back: -e rollback_version=V"
 notes:
   description: What a person must know.
   returned: unless refused
@@ -161,6 +163,8 @@ ARGUMENTS = dict(
 
 class CommandRollback(Verb):
     """Ask the dry run, run the command, tell what it says."""
+
+    INSTEAD = "the same command with the version before is the way back: -e rollback_version=V"
 
     def __init__(self, module):
         super().__init__(module)

@@ -112,11 +112,13 @@ steps:
     - {do: settle, what: wait until vol-0123456789abcdef0 is optimizing, before: null, after: null}
     - {do: grow, what: grow ext4 / of i-0123456789abcdef0 to what /dev/nvme0n1 has, before: null, after: null}
 undo:
-  description: Always empty; a volume never becomes smaller.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "grow vol-0123456789abcdef0 to 12 GiB"
+      instead: "no volume becomes smaller: where that matters, copy its files to a new one by hand"
 notes:
   description: What it costs, and overrides that were used.
   returned: unless refused
@@ -156,6 +158,8 @@ ARGUMENTS = dict(
 
 class EbsVolumeGrow(Verb):
     """One volume, its partition and its file system."""
+
+    INSTEAD = "no volume becomes smaller: where that matters, copy its files to a new one by hand"
 
     plan = staticmethod(volume_growth.plan)
 

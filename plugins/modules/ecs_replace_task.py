@@ -69,11 +69,13 @@ steps:
   elements: dict
   sample: [{do: stop, what: "stop task 0123456789abcdef0123456789abcdef of regami-service", before: RUNNING, after: STOPPED}]
 undo:
-  description: Always empty; the task is gone.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "stop task 0123456789abcdef0123456789abcdef of regami-service"
+      instead: "the service has started another in its place, so nothing is left to do"
 notes:
   description: What a person must know.
   returned: unless refused
@@ -107,6 +109,8 @@ ARGUMENTS = dict(
 
 class EcsReplaceTask(Verb):
     """Stop one, wait for another."""
+
+    INSTEAD = "the service has started another in its place, so nothing is left to do"
 
     def __init__(self, module):
         super().__init__(module)

@@ -65,11 +65,13 @@ steps:
   elements: dict
   sample: [{do: restart, what: "start new tasks of regami-service (regami-api:7)", before: null, after: null}]
 undo:
-  description: Always empty; the tasks that were replaced are gone.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "start new tasks of regami-service (regami-api:7)"
+      instead: "its tasks are new ones of the same revision, so nothing is left to do"
 waited_seconds:
   description: Time spent in waits.
   returned: unless refused
@@ -93,6 +95,8 @@ ARGUMENTS = dict(
 
 class EcsRestart(Verb):
     """New tasks, the same revision."""
+
+    INSTEAD = "its tasks are new ones of the same revision, so nothing is left to do"
 
     def __init__(self, module):
         super().__init__(module)

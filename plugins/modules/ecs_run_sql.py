@@ -202,11 +202,13 @@ steps:
     - {do: run, what: "run fix.sql (1 statement, SHA-256 9f86d081884c) as a one-off task of regami-service", before: null,
        after: null}
 undo:
-  description: Always empty; nothing undoes what SQL did.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "run fix.sql (1 statement, SHA-256 9f86d081884c) as a one-off task of regami-service"
+      instead: "have the SQL that takes it back reviewed, and run that with playbooks/schema_drift.yml"
 notes:
   description: Risks, overrides that were used, and what became of earlier tasks.
   returned: unless refused
@@ -263,6 +265,8 @@ ARGUMENTS = dict(
 
 class EcsRunSql(Verb):
     """One SQL file, one task, one transaction."""
+
+    INSTEAD = "have the SQL that takes it back reviewed, and run that with playbooks/schema_drift.yml"
 
     plan = staticmethod(schema_repair.plan)
 

@@ -123,11 +123,13 @@ steps:
       after: regami-cache-002
     - {do: settle, what: "wait until regami-cache has another primary than regami-cache-001", before: null, after: null}
 undo:
-  description: Always empty; a reboot has none, and the former primary begins empty.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "make regami-cache-002 the primary of regami-cache in the place of regami-cache-001"
+      instead: "the application fills an empty cache; -e remedy=failover -e cache_node=ID of playbooks/cache_failure.yml moves the primary once more"
 notes:
   description: What a person should know; of V(status) a line for each node.
   returned: success
@@ -165,6 +167,8 @@ ARGUMENTS = dict(
 
 class ElasticacheRecover(Verb):
     """Look, reboot, fail over."""
+
+    INSTEAD = "the application fills an empty cache; -e remedy=failover -e cache_node=ID of playbooks/cache_failure.yml moves the primary once more"
 
     def __init__(self, module):
         super().__init__(module)

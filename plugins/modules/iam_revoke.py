@@ -96,7 +96,7 @@ steps:
       after: "2026-03-01T08:02:11Z"
     - {do: turn, what: set key AKIAIOSFODNN7EXAMPLE of deploy Inactive, before: Active, after: Inactive}
 undo:
-  description: The same verb with O(state=restored); empty for a restoration, since that gives access away.
+  description: The same verb with O(state=restored); for a restoration what to do instead, since that gives access away.
   returned: unless refused
   type: list
   elements: dict
@@ -143,6 +143,9 @@ LONGEST_OF_USER = 36 * 3600
 
 class IamRevoke(Verb):
     """A deny for what was issued before, and keys that are inactive."""
+
+    # Of a restoration, which gives access away.
+    INSTEAD = "playbooks/security_breach.yml -e steps=revoke -e principal=ARN takes it away again"
 
     def __init__(self, module):
         super().__init__(module)
@@ -214,7 +217,7 @@ class IamRevoke(Verb):
 
     def undo(self, before, done):
         if self.params["state"] == "restored":
-            return []
+            return super().undo(before, done)
         arguments = {"principal": self.principal.plain, "state": "restored", "region": self.aws.region}
         return [{"verb": "sre.runbooks.iam_revoke", "arguments": arguments}]
 

@@ -98,7 +98,7 @@ steps:
     - {do: quarantine, what: put pod alchemorsel-api-5d9c7b8f4-x2x7p into quarantine, before: null, after: null}
     - {do: settle, what: wait until alchemorsel-api serves without them, before: null, after: null}
 undo:
-  description: The same verb with O(state=released).
+  description: The same verb with O(state=released); for a release what to do instead.
   returned: unless refused
   type: list
   elements: dict
@@ -151,6 +151,9 @@ SLICES = "/apis/discovery.k8s.io/v1"
 
 class K8sIsolate(KubernetesVerb):
     """A NetworkPolicy without a rule, and pods without their labels."""
+
+    # Of a release: the pods that were kept are gone.
+    INSTEAD = "playbooks/security_breach.yml -e steps=isolate cuts it off again, but for the pods that are gone"
 
     def observe(self):
         seen = self.reader.look()
@@ -222,7 +225,9 @@ class K8sIsolate(KubernetesVerb):
         self.wait(look, lambda left: not left, "pods in quarantine end", 30, state=lambda left: f"{len(left)} left")
 
     def undo(self, before, done):
-        return [] if self.params["state"] == "released" else self.back("k8s_isolate", state="released")
+        if self.params["state"] == "released":
+            return super().undo(before, done)
+        return self.back("k8s_isolate", state="released")
 
     def view(self, observed):
         return {

@@ -201,7 +201,7 @@ steps:
       after: revision 2 (shop/web:v2)
     - {do: settle, what: wait until web serves with revision 2 (shop/web:v2), before: null, after: null}
 undo:
-  description: The same verb the other way round, for an undo, a pause, a resume and a scale; a restart has no way back.
+  description: The same verb the other way round, for an undo, a pause, a resume and a scale; for a restart what stays.
   returned: unless refused
   type: list
   elements: dict
@@ -273,6 +273,9 @@ ARGUMENTS = dict(
 
 class K8sRollout(Verb):
     """Undo, restart, scale, pause or watch a workload."""
+
+    # Of a restart.
+    INSTEAD = "its pods are new ones of the same revision, so nothing is left to do"
 
     plan = staticmethod(rollout.plan)
 
@@ -507,7 +510,7 @@ class K8sRollout(Verb):
             else:
                 continue
             return [{"verb": "sre.runbooks.k8s_rollout", "arguments": dict(where, **back)}]
-        return []
+        return super().undo(before, done)
 
     def view(self, observed):
         return rollout.view(observed, self.kind)

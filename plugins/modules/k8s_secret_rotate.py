@@ -91,7 +91,7 @@ steps:
     - {do: move, what: move alchemorsel-api to the Secret database-2, before: database, after: database-2}
     - {do: settle, what: wait until alchemorsel-api has rolled out, before: null, after: null}
 undo:
-  description: The same verb with O(state=former), where the workload was moved.
+  description: The same verb with O(state=former), where the workload was moved; that nothing does, where the old Secret was deleted.
   returned: unless refused
   type: list
   elements: dict
@@ -152,6 +152,9 @@ USERS = (
 
 class K8sSecretRotate(KubernetesVerb):
     """A new Secret, the workload on it, the old one gone."""
+
+    # Of one that was created.
+    INSTEAD = "a Secret that nobody uses is deleted by hand: kubectl delete secret"
 
     def __init__(self, module):
         super().__init__(module)
@@ -248,8 +251,11 @@ class K8sSecretRotate(KubernetesVerb):
             self.cluster.change("DELETE", self._path(self.old))
 
     def undo(self, before, done):
+        if any(step["do"] == "delete" for step in done):
+            cannot = f"the Secret {self.old} was deleted, so no workload can go back to it"
+            return [{"cannot": cannot, "instead": f"rotate {self.new} anew"}]
         if not any(step["do"] == "move" for step in done) or self.params["state"] == "former":
-            return []
+            return super().undo(before, done) if self.params["state"] == "created" else []
         return self.back("k8s_secret_rotate", state="former", secret=self.old, new_secret=self.new)
 
     def returned(self):

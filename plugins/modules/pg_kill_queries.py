@@ -251,11 +251,13 @@ steps:
     - {do: cancel, what: cancel what 3 sessions run, before: 3 run, after: cancelled}
     - {do: terminate, what: end those of 50 sessions that are still meant, before: 50 sessions, after: ended}
 undo:
-  description: Always empty; an ended session cannot be brought back.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "cancel what 3 sessions run"
+      instead: "whoever needs it connects and asks again"
 notes:
   description: What a person should know, for example who holds what others wait for and is protected.
   returned: success
@@ -326,6 +328,8 @@ ARGUMENTS = dict(
 
 class PgKillQueries(Verb):
     """End queries and sessions, and no others."""
+
+    INSTEAD = "whoever needs it connects and asks again"
 
     def __init__(self, module):
         super().__init__(module)

@@ -128,11 +128,13 @@ steps:
   elements: dict
   sample: [{do: make, what: make the login regami_2 that acts as regami, before: null, after: null}]
 undo:
-  description: Always empty; a login that was closed after a breach is not opened again by itself.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "make the login regami_2 that acts as regami"
+      instead: "a login that was closed after a breach is opened by a person alone: ALTER ROLE NAME LOGIN"
 notes:
   description: What a person must know.
   returned: unless refused
@@ -198,6 +200,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %(role)s 
 
 class PgLoginRotate(Verb):
     """Two logins of one owner, and then one."""
+
+    INSTEAD = "a login that was closed after a breach is opened by a person alone: ALTER ROLE NAME LOGIN"
 
     def __init__(self, module):
         super().__init__(module)

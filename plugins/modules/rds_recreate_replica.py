@@ -89,11 +89,13 @@ steps:
   elements: dict
   sample: [{do: create_replica, what: create regami-db-primary as a replica of regami-db-replica, before: null, after: null}]
 undo:
-  description: Always empty; the kept instance is named in RV(notes).
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "create regami-db-primary as a replica of regami-db-replica"
+      instead: "the old primary is kept under the name that the notes of that run say; delete the replica by hand where nobody wants it"
 notes:
   description: What was kept, and what is left to do by hand.
   returned: success
@@ -136,6 +138,8 @@ ARGUMENTS = dict(
 
 class RdsRecreateReplica(Verb):
     """Give a promoted instance a replica under the old primary's name."""
+
+    INSTEAD = "the old primary is kept under the name that the notes of that run say; delete the replica by hand where nobody wants it"
 
     plan = staticmethod(plan)
 

@@ -134,11 +134,13 @@ steps:
   elements: dict
   sample: [{do: restore, what: "restore regami-db-primary to 2026-03-01T14:30:00Z as regami-db-restored", before: null, after: regami-db-restored}]
 undo:
-  description: Always empty; nothing that was there is changed, and the new instance stays until a person deletes it.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "restore regami-db-primary to 2026-03-01T14:30:00Z as regami-db-restored"
+      instead: "it costs until somebody deletes it: aws rds delete-db-instance"
 notes:
   description: What is different there, and what a person has to do in the end.
   returned: success
@@ -183,6 +185,8 @@ ARGUMENTS = dict(
 
 class RdsRestore(Verb):
     """Make an instance beside the damaged one, with the data of an earlier moment."""
+
+    INSTEAD = "it costs until somebody deletes it: aws rds delete-db-instance"
 
     plan = staticmethod(restoring.plan)
 

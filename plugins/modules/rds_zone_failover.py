@@ -66,11 +66,13 @@ steps:
   sample:
     - {do: failover, what: "fail regami-db-primary over, out of us-east-1a: ends all its sessions", before: us-east-1a, after: null}
 undo:
-  description: Always empty; it stays where it is until it fails over again.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "fail regami-db-primary over, out of us-east-1a: ends all its sessions"
+      instead: "its other zone serves as well; aws rds reboot-db-instance --force-failover moves it once more"
 notes:
   description: What a person must know.
   returned: success
@@ -100,6 +102,8 @@ ARGUMENTS = dict(
 
 class RdsZoneFailover(Verb):
     """Out of a zone."""
+
+    INSTEAD = "its other zone serves as well; aws rds reboot-db-instance --force-failover moves it once more"
 
     def __init__(self, module):
         super().__init__(module)

@@ -108,11 +108,13 @@ steps:
   sample:
     - {do: remove, what: "remove row:* from 10.0.1.7:6379", before: 4200, after: 0}
 undo:
-  description: Always empty; the cache is filled by its application.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "remove row:* from 10.0.1.7:6379"
+      instead: "the application fills the cache again"
 notes:
   description: What a person should know.
   returned: success
@@ -147,6 +149,8 @@ ARGUMENTS = dict(
 
 class RedisFlush(Verb):
     """Count, be told the number, remove."""
+
+    INSTEAD = "the application fills the cache again"
 
     def observe(self):
         params = self.params

@@ -459,9 +459,8 @@ class Route53Failover(Verb):
     def undo(self, before, done):
         if not any(step["do"].startswith("move") for step in done):
             return []
-        keep = {
-            name: self.params[name] for name in ("record", "type", "hosted_zone_id", "dns_servers") if self.params[name]
-        }
+        names = ("record", "type", "hosted_zone_id", "dns_servers")
+        keep = {name: self.params[name] for name in names if self.params[name]} | {"region": self.aws.region}
         if self.controls:
             wanted = self.params["routing_controls"]
             return [

@@ -121,7 +121,7 @@ undo:
   elements: dict
   sample:
     - verb: sre.runbooks.route53_traffic
-      arguments: {hosted_zone_id: Z1234567890ABC, record: api.regami.test, type: A, state: open}
+      arguments: {hosted_zone_id: Z1234567890ABC, record: api.regami.test, type: A, region: us-east-1, state: open}
 status_code:
   description: Always null; what users are answered is the affair of the page.
   returned: unless refused
@@ -214,7 +214,8 @@ class Route53Traffic(Verb):
     def undo(self, before, done):
         names = ("hosted_zone_id", "record", "type", "alias_target", "values")
         where = {name: self.params[name] for name in names if self.params[name]}
-        return [{"verb": "sre.runbooks.route53_traffic", "arguments": dict(where, state=before["state"])}]
+        arguments = dict(where, region=self.aws.region, state=before["state"])
+        return [{"verb": "sre.runbooks.route53_traffic", "arguments": arguments}]
 
     def view(self, observed):
         return replaced_record.view(observed)

@@ -87,7 +87,7 @@ steps:
     - {do: put, what: put a new version of regami/database-password, before: null, after: AWSPENDING}
     - {do: label, what: make it the current one, before: null, after: AWSCURRENT}
 undo:
-  description: The same verb with O(state=former), where a version became the current one.
+  description: The same verb with O(state=former), where a version became the current one; that nothing does, where the former was retired.
   returned: unless refused
   type: list
   elements: dict
@@ -190,6 +190,9 @@ class SecretRotate(Verb):
         self.aws.change("secretsmanager", "update_secret_version_stage", SecretId=self.id, VersionStage=label, **ends)
 
     def undo(self, before, done):
+        if self.params["state"] == "retired":
+            cannot = f"the former version of {self.id} was retired, so there is none to go back to"
+            return [{"cannot": cannot, "instead": "rotate it anew, under another name"}]
         if self.params["state"] != "current" or not any(step["after"] == CURRENT for step in done):
             return []
         names = {name: self.params[name] for name in ("secret", "rotation")}

@@ -169,11 +169,13 @@ steps:
   sample:
     - {do: clean, what: "clean 2 of 2 instances until 20 % is free: packages 2 (819.2 kB)", before: null, after: null}
 undo:
-  description: Always empty; what was removed is gone.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "clean 2 of 2 instances until 20 % is free: packages 2 (819.2 kB)"
+      instead: "what was removed is gone, but for a backup of the instance"
 notes:
   description: What a person must know, the fullest instances one by one.
   returned: unless refused
@@ -217,6 +219,8 @@ SELECTORS = ("instance_ids", "tags", "auto_scaling_group")
 
 class SsmDiskCleanup(Verb):
     """Look at all disks, then clean those that are too full."""
+
+    INSTEAD = "what was removed is gone, but for a backup of the instance"
 
     def __init__(self, module):
         super().__init__(module)

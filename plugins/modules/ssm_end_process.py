@@ -122,11 +122,13 @@ steps:
   sample:
     - {do: end, what: "end 4711 python3 report.py of app, 21.3 MB, for 4 min, on i-0123456789abcdef0", before: there, after: gone}
 undo:
-  description: Always empty; what was ended is gone.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: "end 4711 python3 report.py of app, 21.3 MB, for 4 min, on i-0123456789abcdef0"
+      instead: "whatever supervises it starts it again; where nothing does, start it by hand"
 notes:
   description: What a person must know.
   returned: unless refused
@@ -165,6 +167,8 @@ ARGUMENTS = dict(
 
 class SsmEndProcess(Verb):
     """Look at one process, then end it."""
+
+    INSTEAD = "whatever supervises it starts it again; where nothing does, start it by hand"
 
     def __init__(self, module):
         super().__init__(module)

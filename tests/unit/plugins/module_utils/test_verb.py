@@ -78,6 +78,15 @@ def test_carries_the_plan_out_and_returns_the_contract(run):
     assert "1. count to 1\n" in result["diff"]["prepared"]
 
 
+def test_what_nothing_undoes_is_told_with_what_to_do_instead(run):
+    class Final(Counter):
+        INSTEAD = "count anew"
+        undo = engine.Verb.undo
+
+    assert run(Final)["undo"] == [{"stays": "count to 1; count to 2; count to 3", "instead": "count anew"}]
+    assert run(Final, value=3)["undo"] == []
+
+
 def test_check_mode_predicts_and_changes_nothing(run):
     result = run(check=True)
     assert (result["changed"], result["after"], Counter.value) == (True, {"value": 3}, 0)

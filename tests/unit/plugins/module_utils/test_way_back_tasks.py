@@ -103,9 +103,38 @@ def test_the_password_comes_from_the_inventory(written):
         assert task["sre.runbooks.set"]["login_db"] == "shop" and task["sre.runbooks.set"]["sslmode"] == "verify-full"
 
 
+STAYS = {"stays": "end 3 sessions", "instead": "they connect again"}
+
+
 def test_what_nothing_takes_back_is_told(written):
-    parent = written("1-scale-prod", step(call("one"), call("end 3 sessions", undo=False)), ENDED)
-    assert way_back.way_back(parent, "1-scale-prod", "prod")["left"] == ["end 3 sessions"]
+    calls = (call("one"), call("empty it", undo=False), dict(call("end"), undo=[STAYS]))
+    parent = written("1-scale-prod", step(*calls), ENDED)
+    left = way_back.way_back(parent, "1-scale-prod", "prod")["left"]
+    assert left == ["end 3 sessions: they connect again", "empty it"]
+    assert "end" not in [task["name"].partition("Take back: ")[2] for task in tasks(parent, "1-scale-prod")]
+
+
+def test_a_cluster_is_reached_as_the_inventory_says_now(written):
+    recorded = {"kubeconfig": "/gone", "context": "shop", "namespace": "shop", "name": "web"}
+    flat = dict(call("one"), verb="sre.runbooks.k8s_rollout", arguments=dict(recorded, capacity="4"))
+    flat["undo"] = [{"verb": "sre.runbooks.k8s_rollout", "arguments": {"namespace": "shop", "restore": True}}]
+    nested = dict(call("two"), verb="sre.runbooks.k8s_isolate", arguments={"kubernetes": recorded})
+    nested["undo"] = [{"verb": "sre.runbooks.k8s_isolate", "arguments": {"kubernetes": {"name": "web"}}}]
+    parent = written("1-scale-prod", step(flat, nested), ENDED)
+    asked, back, _left, *of_flat = tasks(parent, "1-scale-prod")
+    for task, more in ((asked, {"context": "shop"}), (back, {})):
+        given = task["sre.runbooks.k8s_isolate"]["kubernetes"]
+        assert given | way_back.CLUSTER | more == given and given["name"] == "web"
+    for task in of_flat[:2]:
+        given = task["sre.runbooks.k8s_rollout"]
+        assert given | way_back.CLUSTER == given and "kubernetes" not in given
+
+
+def test_the_token_of_the_recovery_api_comes_from_the_inventory(written):
+    verb = "sre.runbooks.recovery_api_rollback"
+    back = dict(call("one"), verb=verb, undo=[{"verb": verb, "arguments": {"snapshot_id": "s-1"}}])
+    parent = written("1-scale-prod", step(back), ENDED)
+    assert all("recovery_api_token" in task[verb]["token"] for task in tasks(parent, "1-scale-prod")[:2])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +142,8 @@ def test_what_nothing_takes_back_is_told(written):
     [
         ([step(call("one"))], {}, "did not end: type its command again"),
         ([ENDED], {}, "has nothing to take back"),
-        ([step(call("one", undo=False)), ENDED], {}, "has nothing to take back"),
+        ([step(call("one", undo=False)), ENDED], {}, "has nothing to take back; one"),
+        ([step(dict(call("one"), undo=[STAYS])), ENDED], {}, "take back; end 3 sessions: they connect again"),
         ([step(call("one")), ENDED], {"env": "secondary"}, "say -e env=secondary"),
         ([UNDO, step(call("one")), ENDED], {}, "took a run back"),
         ([step(call("one", url="postgresql://me:***@db")), ENDED], {}, "was given a secret"),
@@ -141,8 +171,11 @@ def test_the_newest_that_changed_something_is_meant(written):
 
 def test_a_call_is_kept_without_what_is_given_anew():
     given = {"to": 3, "none": None, "lease": {"token": 1}, "secret_key": way_back._HIDDEN, "region": "us-east-1"}
+    given["cluster"] = {"name": "web", "api_key": way_back._HIDDEN, "host": None}
     outcome = {"changed": True, "invocation": {"module_args": given}, "steps": [{"what": "set it"}], "undo": []}
     kept = way_back.call("sre.runbooks.set", outcome)
-    assert kept["arguments"] == {"to": 3, "region": "us-east-1"} and kept["what"] == ["set it"]
+    assert kept["arguments"] == {"to": 3, "region": "us-east-1", "cluster": {"name": "web"}} and kept["what"] == [
+        "set it"
+    ]
     assert way_back.call("sre.runbooks.set", {"changed": False}) is None
     assert way_back.call("sre.runbooks.incident_lock", outcome) is None

@@ -89,7 +89,8 @@ def test_a_process_ends_when_it_is_asked_to_and_a_second_run_finds_it_gone(
     assert (planned["changed"], planned["ended"], ends(account), runaway.poll()) == (True, "there", 0, None)
     result = run(**meant)
     assert not result.get("failed"), result
-    assert (result["changed"], result["ended"], result["undo"]) == (True, "ended", [])
+    assert (result["changed"], result["ended"]) == (True, "ended")
+    assert [set(entry) for entry in result["undo"]] == [{"stays", "instead"}]
     assert (result["before"], result["after"]) == ({"process": "there"}, {"process": "gone"})
     assert (runaway.wait(5), other.poll()) == (-15, None)
     again = run(**meant)
