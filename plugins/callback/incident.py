@@ -13,6 +13,7 @@ description:
   - Writes C(<incidents_dir>/<time>-<playbook>-<env>/) for each run that uses a verb of this collection,
     C(timeline.jsonl) as it happens and C(report.json) at the end. A run that is killed leaves its timeline.
   - Loads the verbs of a play, boto3 and the service models before ansible forks, so that each task finds them in memory.
+  - Holds what was said with C(-e) against the argument spec beside the playbook, for M(sre.runbooks.run_guard) to refuse.
 requirements:
   - enabled in configuration, as ansible.cfg of the clone does
 options:
@@ -36,9 +37,11 @@ import time
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
+from ansible.vars.plugins import get_vars_from_inventory_sources
 
 from ansible_collections.sre.runbooks.plugins.module_utils import (
     aws,
+    extra_vars,
     incidents,
     patience,
     record,
@@ -65,26 +68,39 @@ class CallbackModule(CallbackBase):
     def __init__(self, display=None, options=None):
         super().__init__(display, options)
         self.folder = self.incident = None
-        self.playbook = self.env = None
+        self.playbook = self.env = self.arguments = None
         self.started = time.time()
         self.task_started = {}
         self.report = {"steps": [], "verification": [], "undo": [], "notes": []}
         self.changed = self.failed = self.unfenced = self.logged = False
         # The process that lives as long as the run: a lease held by it is free once it is gone.
         os.environ["SRE_RUNBOOKS_RUN"] = run_id(os.getpid())
-        for variable in (record.FOLDER_VARIABLE, patience.SILENT_VARIABLE):
+        for variable in (record.FOLDER_VARIABLE, patience.SILENT_VARIABLE, extra_vars.REFUSED_VARIABLE):
             os.environ.pop(variable, None)
 
     def v2_playbook_on_start(self, playbook):
-        self.playbook = os.path.splitext(os.path.basename(playbook._file_name))[0]
+        name = os.path.basename(playbook._file_name)
+        self.playbook = os.path.splitext(name)[0]
         os.environ[aws.PLAYBOOK_VARIABLE] = re.sub(r"[^\w-]", "_", self.playbook)
+        self.arguments = extra_vars.arguments(os.path.join(playbook._basedir, name))
 
     def v2_playbook_on_play_start(self, play):
+        if self.arguments:
+            self._judge(play.get_variable_manager())
         self.env = str(play.get_variable_manager().extra_vars.get("env", "none"))
         verbs = {action for block in play.tasks + play.handlers for action in _verbs(block)}
         if verbs and self.folder is None:
             self._open()
         _preload(verbs)
+
+    def _judge(self, variables):
+        """A callback cannot stop a run; the guard does, in a process that is forked from this one."""
+        said = variables.extra_vars
+        for name in extra_vars.unanswered(said, self.arguments):
+            del said[name]
+        refusal = extra_vars.refusal(said, self.arguments, lambda: _names_in(variables._inventory, variables._loader))
+        if refusal:
+            os.environ[extra_vars.REFUSED_VARIABLE] = refusal
 
     def v2_playbook_on_include(self, included_file):
         if not included_file._is_role:
@@ -260,6 +276,13 @@ def _preload(verbs):
     test_loader.get("ansible.builtin.file")
     # What was loaded stays. Without this each worker copies it when it collects garbage, and the end takes it apart.
     gc.freeze()
+
+
+def _names_in(inventory, loader):
+    """Names of all variables of the inventory, its group_vars and host_vars."""
+    there = [*inventory.groups.values(), *inventory.get_hosts(ignore_limits=True, ignore_restrictions=True)]
+    names = {name for each in there for name in each.get_vars()}
+    return names.union(get_vars_from_inventory_sources(loader, inventory._sources, there, "task"))
 
 
 def _verbs(block):

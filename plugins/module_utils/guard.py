@@ -2,15 +2,22 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What stops a run before it does anything: placeholders and the wrong account."""
+"""What stops a run before it does anything: a word that nobody knows, placeholders and the wrong account."""
 
 from __future__ import annotations
 
 from .errors import Refusal
+from .extra_vars import REFUSED_VARIABLE
 from .verb import Plan
 
 # What the inventories of the collection say where a team must put its own value.
 PLACEHOLDER = "CHANGEME"
+
+
+def refuse_strange_words(environment):
+    """Raise Refusal with what the callback has found wrong in the extra variables, and left in the process's environment."""
+    if found := environment.get(REFUSED_VARIABLE):
+        raise Refusal(found)
 
 
 def refuse_placeholders(settings, environment):

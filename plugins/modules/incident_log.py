@@ -137,7 +137,10 @@ waited_seconds:
   sample: 0.0
 """
 
+import os
+
 from ansible_collections.sre.runbooks.plugins.module_utils import incidents, record, records
+from ansible_collections.sre.runbooks.plugins.module_utils.guard import refuse_strange_words
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -165,6 +168,7 @@ class IncidentLog(Verb):
         self.records = records.Records(self.params, self.connection(module))
 
     def observe(self):
+        refuse_strange_words(os.environ)
         self.records.required_folder()
         self.records.mirror()
         known, notes = self.records.known()

@@ -13,6 +13,8 @@ description:
   - Compares the account of the present AWS credentials with the one that the inventory names, by the STS endpoint of
     O(region), and refuses inventory values that are still placeholders.
   - Finds the incident that the run belongs to, O(incident) or the open one of the environment. A record that cannot be read stops no run.
+  - Refuses extra variables that the argument spec of the playbook does not have, or has with another type, where the callback
+    P(sre.runbooks.incident#callback) is enabled, which knows them.
   - Changes nothing. It belongs before everything else in a playbook, with the region that survives the incident.
 options:
   account_id:
@@ -104,9 +106,15 @@ waited_seconds:
   sample: 0.0
 """
 
+import os
+
 from ansible_collections.sre.runbooks.plugins.module_utils import incidents, records
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
-from ansible_collections.sre.runbooks.plugins.module_utils.guard import plan, refuse_placeholders
+from ansible_collections.sre.runbooks.plugins.module_utils.guard import (
+    plan,
+    refuse_placeholders,
+    refuse_strange_words,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
@@ -134,6 +142,7 @@ class RunGuard(Verb):
         module.params["settings"] = dict.fromkeys(self.settings, HIDDEN)
 
     def observe(self):
+        refuse_strange_words(os.environ)
         # Before the first call: with a placeholder for a region there is no endpoint to ask.
         refuse_placeholders(
             dict(self.settings, aws_account_id=self.params["account_id"], aws_region=self.aws.region),

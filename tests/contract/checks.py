@@ -51,7 +51,7 @@ class Tree:
         return sorted(path for path in self.root.glob("plugins/modules/*.py") if path.name != "__init__.py")
 
     def playbooks(self) -> list[Path]:
-        return sorted(self.root.glob("playbooks/*.yml"))
+        return sorted(path for path in self.root.glob("playbooks/*.yml") if not path.stem.endswith(".meta"))
 
     def roles(self) -> list[Path]:
         return sorted(path for path in self.root.glob("roles/*") if path.is_dir())

@@ -41,6 +41,14 @@ def assert_refused(run: Result, *parts: str) -> None:
             ["the inventory of prod is not filled in", "hosted_zone_id", "target_group_arn of the peer", "CHANGEME"],
             id="placeholders left",
         ),
+        pytest.param(
+            {"accept_dataloss_seconds": 60, "start_timeout": "soon"},
+            [
+                "accept_dataloss_seconds is no variable of db_failover: did you mean accept_data_loss_seconds?",
+                "start_timeout=soon must be a whole number; nothing was changed",
+            ],
+            id="typing errors",
+        ),
         pytest.param({"dns_record": ""}, ["inventory of sandbox is not filled in: dns_record"], id="missing variable"),
         pytest.param(
             {"aws_account_id": "999999999999"},

@@ -1,0 +1,108 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which variables a playbook reads, found in its templates and in those of the tasks and roles that it may include."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import yaml
+
+# What ansible itself brings, and what a template sets in a loop.
+MAGIC = {
+    "ansible_check_mode",
+    "ansible_playbook_python",
+    "ansible_run_tags",
+    "groups",
+    "hostvars",
+    "inventory_hostname",
+}
+MAGIC |= {"_peer", "ansible_failed_result", "item", "lookup", "omit", "playbook_dir", "query", "role_path"}
+# The value of these is an expression as it stands.
+EXPRESSIONS = {"changed_when", "failed_when", "that", "until", "when"}
+
+
+class _Any(dict):
+    """Every filter and test that ansible could know: only variables are looked for."""
+
+    def get(self, _name: str, _default: Any = None) -> Any:
+        return lambda *_args: None
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+
+_JINJA = jinja2.Environment()
+_JINJA.filters, _JINJA.tests = _Any(), _Any()
+
+
+def read_by(playbook: Path) -> tuple[set[str], set[str]]:
+    """All names that its templates speak of, and those of them that nothing in it sets, a task's result or a variable of a task."""
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in reached(playbook)]
+    named = {name for document in documents for text in _templates(document) for name in _names(text)} - MAGIC
+    defaults = {name for document in documents if isinstance(document, dict) for name in document}
+    return named, named - defaults - {name for document in documents for name in _set_by(document)}
+
+
+def reached(playbook: Path) -> set[Path]:
+    """The files whose tasks may run; where the name of one is a template, all that it can mean."""
+    playbooks, roles = playbook.parent, playbook.parent.parent / "roles"
+    found: set[Path] = set()
+    left = [playbook, *playbook.with_suffix("").rglob("*.yml")]
+    while left:
+        path = left.pop()
+        if path in found:
+            continue
+        found.add(path)
+        text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8"))
+        for role in re.findall(r"name: sre\.runbooks\.(\w+)\n", text):
+            left += [*(roles / role / "tasks").glob("*.yml"), *(roles / role / "defaults").glob("*.yml")]
+            left += (roles / role / "handlers").glob("*.yml")
+        joined = re.sub(r"' ~ \w+ ~ '", "*", text)
+        for name in re.findall(r"(?:\.\./)*[\w*][\w*/]*\.yml", joined + re.sub(r"(\{\{[^{}]*\}\})+", "*", joined)):
+            left += _there(path.parent, name) or _there(playbooks, name)
+    return found
+
+
+def _there(folder: Path, pattern: str) -> list[Path]:
+    while pattern.startswith("../"):
+        folder, pattern = folder.parent, pattern[3:]
+    inside = folder.name != "playbooks" or "/" in pattern
+    return [path for path in folder.glob(pattern) if not path.stem.endswith(".meta")] if inside else []
+
+
+def _templates(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for each in node:
+            yield from _templates(each)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in EXPRESSIONS:
+                yield from (f"{{{{ {each} }}}}" for each in (value if isinstance(value, list) else [value]))
+            yield from _templates(value)
+
+
+def _names(text: str) -> set[str]:
+    if "{{" not in text and "{%" not in text:
+        return set()
+    return jinja2.meta.find_undeclared_variables(_JINJA.parse(text))
+
+
+def _set_by(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for each in node:
+            yield from _set_by(each)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("register", "loop_var", "index_var"):
+                yield value
+            elif key == "vars" or key.endswith("set_fact"):
+                yield from value
+            yield from _set_by(value)
