@@ -19,7 +19,7 @@ import re
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from . import dns
@@ -35,13 +35,14 @@ LONGEST_ANSWER = 256 * 1024
 class Seen:
     """What one request met: `status` is None where there was no answer, and `text` then says why.
 
-    `was_sent` is False where it is certain that nobody received the request.
+    `was_sent` is False where it is certain that nobody received the request. The names of `headers` are in small letters.
     """
 
     status: int | None
     text: str
     seconds: float = 0.0
     was_sent: bool = True
+    headers: dict = field(default_factory=dict, compare=False)
 
 
 def request(message, dns_servers=(), root_cert=None):
@@ -66,8 +67,8 @@ class Line:
         """Send one request; returns Seen, whatever happens."""
         started = time.monotonic()
         try:
-            status, text = self._send(message, started + message["within"])
-            return Seen(status, text, round(time.monotonic() - started, 3))
+            status, text, headers = self._send(message, started + message["within"])
+            return Seen(status, text, round(time.monotonic() - started, 3), headers=headers)
         except ssl.SSLError as error:
             text = f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}"
         except socket.gaierror as error:
@@ -132,7 +133,8 @@ class Line:
         response.close()
         if must_close:
             self.close()
-        return response.status, content.decode("utf-8", "replace")
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, content.decode("utf-8", "replace"), headers
 
 
 def port_of(url):
