@@ -11,7 +11,7 @@ state; an HTTPS listener speaks plain HTTP there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import connection_tracking, elbv2_api, zones
@@ -310,35 +310,18 @@ def _seed_region(world: World, region: str, suffix: str) -> None:
         LoadBalancerArn=balancer["LoadBalancerArn"],
         Attributes=[{"Key": "idle_timeout.timeout_seconds", "Value": "10"}],
     )
-    group = client.create_target_group(
-        Name=f"regami-tg{suffix}",
-        Protocol="HTTP",
-        Port=APP_PORT,
-        VpcId=vpc,
-        TargetType="ip",
-        HealthCheckPath="/health",
-        HealthCheckIntervalSeconds=5,
-        HealthCheckTimeoutSeconds=2,
-        HealthyThresholdCount=2,
-        UnhealthyThresholdCount=2,
-        Matcher={"HttpCode": "200"},
-        Tags=tags,
-    )["TargetGroups"][0]
-    client.modify_target_group_attributes(
-        TargetGroupArn=group["TargetGroupArn"],
-        Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "10"}],
-    )
+    group = make_target_group(client, vpc, f"regami-tg{suffix}", drain_seconds=10, tags=tags)
     listener = client.create_listener(
         LoadBalancerArn=balancer["LoadBalancerArn"],
         Protocol="HTTP",
         Port=80,
-        DefaultActions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
     )["Listeners"][0]
     served = named(balancer["DNSName"])
     world.state["regions"][region] |= {
         "load_balancer_arn": balancer["LoadBalancerArn"],
         "listener_arn": listener["ListenerArn"],
-        "target_group_arn": group["TargetGroupArn"],
+        "target_group_arn": group,
         "alb_dns_name": balancer["DNSName"],
         "alb_zone_id": balancer["CanonicalHostedZoneId"],
         "alb_url": f"http://{served.address}:{http_port()}",
@@ -373,6 +356,37 @@ def _shift() -> None:
             for balancer in balancers.values():
                 balancer.shifted = shifted(balancer)
         _world.pause(0.2)
+
+
+def make_target_group(
+    client: Any,
+    vpc: str,
+    name: str,
+    drain_seconds: int,
+    port: int = APP_PORT,
+    kind: str = "ip",
+    path: str = "/health",
+    codes: str = "200",
+    tags: Sequence[dict] = (),
+) -> str:
+    """The ARN of a new target group that is asked for its health often, so that nobody waits long for it."""
+    arn = client.create_target_group(
+        Name=name,
+        Protocol="HTTP",
+        Port=port,
+        VpcId=vpc,
+        TargetType=kind,
+        HealthCheckPath=path,
+        HealthCheckIntervalSeconds=5,
+        HealthCheckTimeoutSeconds=2,
+        HealthyThresholdCount=2,
+        UnhealthyThresholdCount=2,
+        Matcher={"HttpCode": codes},
+        **({"Tags": list(tags)} if tags else {}),
+    )["TargetGroups"][0]["TargetGroupArn"]
+    delay = {"Key": "deregistration_delay.timeout_seconds", "Value": str(drain_seconds)}
+    client.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[delay])
+    return arn
 
 
 def _publish() -> None:

@@ -54,10 +54,10 @@ options:
     default: {}
 """
 
-    LOGS = r"""
+    LOG_GROUPS = r"""
 options:
   log_groups:
-    description: Where to look for errors.
+    description: Log groups of CloudWatch that are read.
     type: list
     elements: dict
     default: []
@@ -69,9 +69,13 @@ options:
       region:
         description: Its region. Default is O(region).
         type: str
+"""
+
+    PODS = r"""
+options:
   pods:
     description:
-      - Pods of Kubernetes where to look for errors too, a workload's, an ingress controller's or a job's, at most the 50 newest of
+      - Pods of Kubernetes whose logs are read too, a workload's, an ingress controller's or a job's, at most the 50 newest of
         each entry and the last 20,000 lines of each container, and of its run before where it was started again.
     type: list
     elements: dict
@@ -86,12 +90,14 @@ options:
         type: str
         required: true
       terms:
-        description: What an error is in these, in place of O(terms), such as V(" 502 ") in the lines of an ingress controller.
+        description: What is looked for in these, in place of what is looked for in the others, such as V(" 502 ") in the lines of an ingress controller.
         type: list
         elements: str
 """
-    LOGS += CLUSTER
-    LOGS += r"""
+    PODS += CLUSTER
+
+    LOGS = r"""
+options:
   terms:
     description: A line with any of these words is an error. Case counts.
     type: list

@@ -393,6 +393,19 @@ def follow(wait, service, reached, failure, what, usual, pace=None, state=None, 
     return watch(wait, look, reached, failure, what, usual, pace, state)
 
 
+def follow_deployment(wait, service, deployment, what, usual):
+    """`follow` one deployment, given by its id, until it is complete; another's failed tasks are not its own."""
+    follow(
+        wait,
+        service,
+        lambda seen: is_complete(seen["service"], deployment),
+        lambda seen: rollout_failure(seen, deployment),
+        what,
+        usual,
+        ours=lambda _service: deployment,
+    )
+
+
 def new_stops(service):
     """A function that tells why tasks failed since it was called first: [reason]."""
     known = None

@@ -166,15 +166,8 @@ class RevisionRollout(Verb):
                 raise Stop(f"somebody else is rolling {service['serviceName']} out to {there}")
             self.deployment = ecs.primary(service)["id"]
 
-        ecs.follow(
-            self.wait,
-            self.service,
-            lambda seen: ecs.is_complete(seen["service"], self.deployment),
-            lambda seen: ecs.rollout_failure(seen, self.deployment),
-            f"{ecs.short(self.params['service'])} rolls out {revisions.short(self.arn)}",
-            USUAL_ROLLOUT,
-            ours=lambda _service: self.deployment,
-        )
+        what = f"{ecs.short(self.params['service'])} rolls out {revisions.short(self.arn)}"
+        ecs.follow_deployment(self.wait, self.service, self.deployment, what, USUAL_ROLLOUT)
 
     def undo(self, before, done):
         if not any(step["do"] == "update" for step in done):

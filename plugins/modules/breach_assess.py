@@ -15,53 +15,6 @@ description:
   - All of it is summed up for each source. It judges nobody, and changes nothing.
   - What cannot be read is told in RV(blind) and fails nothing.
 options:
-  log_groups:
-    description: Log groups of CloudWatch with access logs of applications, ingress controllers or load balancers.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the log group.
-        type: str
-        required: true
-      region:
-        description: Its region. Default is O(region).
-        type: str
-  pods:
-    description: Pods whose logs are read, those of an ingress controller too.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      namespace:
-        description: Their namespace.
-        type: str
-        required: true
-      selector:
-        description: A label selector, such as C(app=web).
-        type: str
-        required: true
-      terms:
-        description: What is read of these logs instead of what is looked for otherwise.
-        type: list
-        elements: str
-      kubeconfig:
-        description: Path of a kubeconfig, or its content as a dictionary. Default is the one of the client.
-        type: raw
-      context:
-        description: Name of a context of the kubeconfig. Default is its current one.
-        type: str
-      host:
-        description: URL of the API.
-        type: str
-      api_key:
-        description: A token.
-        type: str
-      ca_cert:
-        description: Path of the certificate of the authority that signed the API's.
-        type: path
-        aliases: [ssl_ca_cert]
   vpcs:
     description: VPCs, subnets or network interfaces whose flow logs are read.
     type: list
@@ -81,6 +34,8 @@ options:
     type: int
     default: 20
 extends_documentation_fragment:
+  - sre.runbooks.readings.log_groups
+  - sre.runbooks.readings.pods
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules

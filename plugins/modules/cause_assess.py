@@ -39,6 +39,8 @@ options:
 extends_documentation_fragment:
   - sre.runbooks.readings
   - sre.runbooks.readings.metrics
+  - sre.runbooks.readings.log_groups
+  - sre.runbooks.readings.pods
   - sre.runbooks.readings.logs
   - sre.runbooks.readings.changes
   - sre.runbooks.checks

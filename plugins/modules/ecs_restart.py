@@ -135,15 +135,8 @@ class EcsRestart(Verb):
 
     def settle(self):
         ours = ecs.primary(self.service.describe())["id"]
-        ecs.follow(
-            self.wait,
-            self.service,
-            lambda seen: ecs.is_complete(seen["service"], ours),
-            lambda seen: ecs.rollout_failure(seen, ours),
-            f"{ecs.short(self.names['service'])} restarts",
-            USUAL,
-            ours=lambda _service: ours,
-        )
+        what = f"{ecs.short(self.names['service'])} restarts"
+        ecs.follow_deployment(self.wait, self.service, ours, what, USUAL)
 
     def view(self, observed):
         service = observed["service"]

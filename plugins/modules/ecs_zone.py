@@ -181,15 +181,8 @@ class EcsZone(Verb):
             if present is None:
                 raise Stop(f"{self.service.name} has no deployment to wait for")
             self.deployment = present["id"]
-        ecs.follow(
-            self.wait,
-            self.service,
-            lambda seen: ecs.is_complete(seen["service"], self.deployment),
-            lambda seen: ecs.rollout_failure(seen, self.deployment),
-            f"{ecs.short(self.service.name)} serves in its zones",
-            USUAL_ROLLOUT,
-            ours=lambda _service: self.deployment,
-        )
+        what = f"{ecs.short(self.service.name)} serves in its zones"
+        ecs.follow_deployment(self.wait, self.service, self.deployment, what, USUAL_ROLLOUT)
 
     def undo(self, before, done):
         return [

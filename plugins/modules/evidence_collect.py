@@ -34,19 +34,6 @@ options:
   service:
     description: Name of the ECS service.
     type: str
-  log_groups:
-    description: Log groups of CloudWatch whose lines are kept.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the log group.
-        type: str
-        required: true
-      region:
-        description: Its region. Default is O(region).
-        type: str
   principal:
     description: Role or user whose calls are kept; an ARN, C(role/NAME) or C(user/NAME).
     type: str
@@ -55,6 +42,7 @@ options:
     type: int
     default: 180
 extends_documentation_fragment:
+  - sre.runbooks.readings.log_groups
   - sre.runbooks.kubernetes_workload
   - sre.runbooks.verb
   - sre.runbooks.attributes

@@ -26,6 +26,8 @@ options:
     description: When the last deployment began, in seconds of the epoch or as ISO 8601. What came only after it is new.
     type: str
 extends_documentation_fragment:
+  - sre.runbooks.readings.log_groups
+  - sre.runbooks.readings.pods
   - sre.runbooks.readings.logs
   - sre.runbooks.verb
   - sre.runbooks.attributes

@@ -272,15 +272,8 @@ class RecoveryApiRollback(Verb):
         if self.wanted not in (None, service["taskDefinition"]):
             there = ecs.short(service["taskDefinition"])
             raise Stop(f"somebody else is rolling {service['serviceName']} out to {there}")
-        ecs.follow(
-            self.wait,
-            self.service,
-            lambda seen: ecs.is_complete(seen["service"], deployment["id"]),
-            lambda seen: ecs.rollout_failure(seen, deployment["id"]),
-            f"{ecs.short(self.params['service'])} rolls out {ecs.short(deployment['taskDefinition'])}",
-            USUAL_ROLLOUT,
-            ours=lambda _service: deployment["id"],
-        )
+        what = f"{ecs.short(self.params['service'])} rolls out {ecs.short(deployment['taskDefinition'])}"
+        ecs.follow_deployment(self.wait, self.service, deployment["id"], what, USUAL_ROLLOUT)
 
     def undo(self, before, done):
         if self.check_mode or not any(step["do"] == "roll_back" for step in done):

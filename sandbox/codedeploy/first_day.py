@@ -103,22 +103,7 @@ def _load_balancer(world: World, region: str) -> dict[str, Any]:
     ][0]
     groups = []
     for color in ("blue", "green"):
-        arn = client.create_target_group(
-            Name=f"regami-web-{color}-tg",
-            Protocol="HTTP",
-            Port=elbv2.APP_PORT,
-            VpcId=vpc,
-            TargetType="ip",
-            HealthCheckPath="/health",
-            HealthCheckIntervalSeconds=5,
-            HealthCheckTimeoutSeconds=2,
-            HealthyThresholdCount=2,
-            UnhealthyThresholdCount=2,
-            Matcher={"HttpCode": "200"},
-        )["TargetGroups"][0]["TargetGroupArn"]
-        client.modify_target_group_attributes(
-            TargetGroupArn=arn, Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "10"}]
-        )
+        arn = elbv2.make_target_group(client, vpc, f"regami-web-{color}-tg", drain_seconds=10)
         groups.append(arn)
     listeners = [
         client.create_listener(

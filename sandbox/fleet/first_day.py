@@ -65,28 +65,12 @@ def _balance(world: World, region: str, vpc: str, subnets: list[str]) -> dict:
     balancer = client.create_load_balancer(Name="regami-fleet", Subnets=subnets, SecurityGroups=security)[
         "LoadBalancers"
     ][0]
-    group = client.create_target_group(
-        Name="regami-fleet",
-        Protocol="HTTP",
-        Port=elbv2.APP_PORT,
-        VpcId=vpc,
-        TargetType="instance",
-        HealthCheckPath="/health",
-        HealthCheckIntervalSeconds=5,
-        HealthCheckTimeoutSeconds=2,
-        HealthyThresholdCount=2,
-        UnhealthyThresholdCount=2,
-        Matcher={"HttpCode": "200"},
-    )["TargetGroups"][0]
-    client.modify_target_group_attributes(
-        TargetGroupArn=group["TargetGroupArn"],
-        Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "1"}],
-    )
+    group = elbv2.make_target_group(client, vpc, "regami-fleet", drain_seconds=1, kind="instance")
     client.create_listener(
         LoadBalancerArn=balancer["LoadBalancerArn"],
         Protocol="HTTP",
         Port=80,
-        DefaultActions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
     )
     alias = {
         "AliasTarget": {
@@ -96,7 +80,7 @@ def _balance(world: World, region: str, vpc: str, subnets: list[str]) -> dict:
         }
     }
     route53.create(world, [{"Name": NAME, "Type": "A", **alias}])
-    return {"load_balancer_arn": balancer["LoadBalancerArn"], "target_group_arn": group["TargetGroupArn"]}
+    return {"load_balancer_arn": balancer["LoadBalancerArn"], "target_group_arn": group}
 
 
 def _template(world: World, region: str, database_url: str) -> str:

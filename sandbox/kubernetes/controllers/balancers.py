@@ -71,33 +71,23 @@ class Balancers:
             {"Key": "service.k8s.aws/stack", "Value": f"{metadata['namespace']}/{metadata['name']}"},
         ]
         made = client.create_load_balancer(Name=name, Subnets=subnets, Tags=tags)["LoadBalancers"][0]
-        group = client.create_target_group(
-            Name=name,
-            Protocol="HTTP",
-            Port=80,
-            VpcId=vpc,
-            TargetType="ip",
-            HealthCheckPath=(metadata.get("annotations") or {}).get(HEALTH_PATH, "/"),
-            HealthCheckIntervalSeconds=5,
-            HealthCheckTimeoutSeconds=2,
-            HealthyThresholdCount=2,
-            UnhealthyThresholdCount=2,
-            Matcher={"HttpCode": "200-399"},
-            Tags=tags,
-        )["TargetGroups"][0]
-        client.modify_target_group_attributes(
-            TargetGroupArn=group["TargetGroupArn"],
-            Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": str(DRAIN_SECONDS)}],
+        group = elbv2.make_target_group(
+            client,
+            vpc,
+            name,
+            DRAIN_SECONDS,
+            port=80,
+            path=(metadata.get("annotations") or {}).get(HEALTH_PATH, "/"),
+            codes="200-399",
+            tags=tags,
         )
         client.create_listener(
             LoadBalancerArn=made["LoadBalancerArn"],
             Protocol="HTTP",
             Port=80,
-            DefaultActions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
+            DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
         )
-        return Balancer(
-            made["LoadBalancerArn"], group["TargetGroupArn"], made["DNSName"], made["CanonicalHostedZoneId"]
-        )
+        return Balancer(made["LoadBalancerArn"], group, made["DNSName"], made["CanonicalHostedZoneId"])
 
     def _remove(self, balancer: Balancer) -> None:
         client = self._world.client("elbv2", self._region)
