@@ -107,7 +107,7 @@ demo: $(READY) ## Kill the primary database under load and watch the recovery
 
 .PHONY: drill
 drill: $(READY) ## Practise: SCENARIO=list, a name, a kind or random; AUTO=1 lets the playbooks recover by themselves
-	python -m drills $(or $(SCENARIO),list) $(if $(AUTO),--auto)
+	python -m drills $(or $(SCENARIO),list) $(if $(AUTO),--auto) $(if $(ENV),--env $(ENV) --consent '$(CONSENT)')
 
 .PHONY: bench
 bench: $(READY) ## Measure the runbooks against the AWS CLI and the modules of amazon.aws

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python -m drills SCENARIO: something breaks in a sandbox, somebody recovers, and it is scored how that went.
 
+With --env a real environment is broken, by an experiment that its inventory names.
+
 SCENARIO is a name, a kind (outage, performance, database, security), `random`, `list`, or `history`, which draws the trend of
 all drills anew. Exit code 1: it was not recovered.
 """
@@ -24,7 +26,7 @@ from typing import Any
 
 from sandbox.client import Sandbox, SandboxError
 
-from . import history, report
+from . import history, report, staging
 from .collection import REPOSITORY, drill_watch
 from .exercise import Exercise
 from .scenario import Breakage, DrillError, Scenario, choose, listed, read
@@ -42,6 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", type=float, default=30, metavar="N", help="the drill is ended after N (default 30)"
     )
+    parser.add_argument("--env", metavar="NAME", help="a real environment that is there for it, instead of a sandbox")
+    parser.add_argument(
+        "--consent", default="", metavar="ID", help="with --env: the id of the account in which something is broken"
+    )
     default = os.environ.get("SRE_DRILL_REPORTS") or REPOSITORY / "drill-reports"
     parser.add_argument(
         "--reports", type=Path, default=default, metavar="FOLDER", help="default $SRE_DRILL_REPORTS, else drill-reports"
@@ -53,9 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.scenario == "history":
         print(history.write(args.reports, time.time()))
         return 0
-    scenario, breakage = choose(args.scenario, read(), random.Random(args.seed))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the end by a service manager cleans up, too
-    result, folder = hold(args, scenario, breakage)
+    if args.env:
+        result = staging.hold(args.scenario, args.env, args.consent, args.minutes, by(args))
+        folder = folder_of(args, result["scenario"])
+        folder.mkdir(parents=True, mode=0o700)
+    else:
+        result, folder = hold(args, *choose(args.scenario, read(), random.Random(args.seed)))
     report.write(folder, result)
     page = history.write(args.reports, time.time())
     tell(f"report: {os.path.relpath(folder / report.HTML)}, all drills: {os.path.relpath(page)}")
@@ -84,15 +94,23 @@ def hold(args: argparse.Namespace, scenario: Scenario, breakage: Breakage) -> tu
         stack.callback(sandbox.down)
         tell("starting two regions: PostgreSQL with a replica, the application, load balancers, DNS")
         sandbox.up(**SETTINGS)
-        folder = args.reports.resolve() / f"{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}-{scenario.name}"
-        by = history.BY_ITSELF if args.auto else getpass.getuser()
-        exercise = Exercise(sandbox, scenario, breakage, folder, by, tell, 60 * args.minutes)
+        folder = folder_of(args, scenario.name)
+        exercise = Exercise(sandbox, scenario, breakage, folder, by(args), tell, 60 * args.minutes)
         exercise.begin()
         tell("all is well: users are served")
         if not args.auto:
             invite(exercise)
             time.sleep(random.uniform(*CALM_SECONDS))
         return exercise.run(args.auto), folder
+
+
+def folder_of(args: argparse.Namespace, scenario: str) -> Path:
+    """Of the report, named by this moment."""
+    return args.reports.resolve() / f"{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}-{scenario}"
+
+
+def by(args: argparse.Namespace) -> str:
+    return history.BY_ITSELF if args.auto else getpass.getuser()
 
 
 def invite(exercise: Exercise) -> None:

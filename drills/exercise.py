@@ -19,10 +19,9 @@ from typing import Any
 
 from sandbox.client import Sandbox, SandboxError
 
-from . import turns
-from .collection import REPOSITORY, drill_watch, record
+from .collection import REPOSITORY, drill_watch
+from .result import Held, runs, told
 from .scenario import Breakage, DrillError, Scenario
-from .score import score
 from .steady import SIGNS, MustEnd, Sign, Users
 
 LOOK_SECONDS = 0.5
@@ -130,48 +129,13 @@ class Exercise:
         return self._told(watch, ended, {}, [])
 
     def _told(self, watch: drill_watch.Watch, ended: float, users: dict, calls: list[dict]) -> dict[str, Any]:
-        taken = turns.of_runs(_runs(self.incidents), self.breakage.mended_by)
-        wrong = sum(turn.verdict == turns.WRONG for turn in taken)
-        recovered, paged = watch.recovered, watch.paged
-        seconds = None if recovered is None or paged is None else round(recovered - paged, 1)
-        lost = users.get("lost_writes")
-        return {
-            "scenario": self.scenario.name,
-            "kind": self.scenario.kind,
-            "title": self.scenario.title,
-            "source": self.scenario.source,
-            "by": self.by,
-            "where": "sandbox",
-            "what": self.breakage.told,
-            "helps": list(self.breakage.mended_by),
-            "outcome": watch.outcome,
-            "why": self._why,
-            "times": {
-                "broke": watch.broke,
-                "paged": paged,
-                "acted": min((turn.began for turn in taken if paged is None or turn.began >= paged - 1), default=None),
-                "recovered": recovered,
-                "ended": ended,
-            },
-            "recovery_seconds": seconds,
-            "target_seconds": self.scenario.target_seconds,
-            "users": {
-                key: users.get(key)
-                for key in (
-                    "requests",
-                    "failed_requests",
-                    "error_seconds",
-                    "rto_seconds",
-                    "acknowledged_writes",
-                    "lost_writes",
-                )
-            },
-            "requests": per_second(self._users.answered(), self._users.failed(), watch.broke, ended),
-            "turns": [turn.as_dict() for turn in taken],
-            "wrong_turns": wrong,
-            "by_hand": turns.by_hand(calls, taken, ended),
-            "score": score(seconds, self.scenario.target_seconds, lost, wrong).as_dict(),
-        }
+        scenario = self.scenario
+        held = Held(
+            scenario.name, scenario.kind, scenario.title, self.breakage.told, self.by, "sandbox", scenario.target_seconds,
+            self.breakage.mended_by, watch.outcome, self._why, watch.broke, watch.paged, watch.recovered, ended,
+        )  # fmt: skip
+        requests = per_second(self._users.answered(), self._users.failed(), watch.broke, ended)
+        return told(held, users, requests, runs(self.incidents), calls)
 
 
 def per_second(answered: list[dict], failed: list[dict], broke: float, ended: float) -> list[list[int]]:
@@ -180,10 +144,6 @@ def per_second(answered: list[dict], failed: list[dict], broke: float, ended: fl
     bad = Counter(math.floor(each["failed"] - broke) for each in failed)
     first = max(-BEFORE_SECONDS, min([0, *good, *bad]))
     return [[second, good[second], bad[second]] for second in range(first, int(ended - broke) + 1)]
-
-
-def _runs(incidents: Path) -> dict[str, list[dict]]:
-    return {path.parent.name: record.events(path.parent) for path in sorted(incidents.glob("*/timeline.jsonl"))}
 
 
 # ---- who recovers --------------------------------------------------------------------------------------------------

@@ -57,16 +57,12 @@ def story(result: dict[str, Any]) -> Story:
         ),
         ("time to the first run", _beside(_between(times["paged"], times["acted"]), " after the page")),
         ("first sign", _beside(_between(times["broke"], times["paged"]), " after it broke")),
-        (
-            "writes lost",
-            f"{_known(users['lost_writes'])} of {_known(users['acknowledged_writes'])} acknowledged; {points['data']:g} of {DATA} points",
-        ),
+        *(_data(users, points) if points["data"] is not None else []),
         ("wrong turns", f"{result['wrong_turns']}; {points['turns']:g} of {TURNS} points"),
         (
             "failed requests",
             f"{_known(users['failed_requests'])} of {_known(users['requests'])}, in {_known(users['error_seconds'])} different seconds",
         ),
-        ("longest without an acknowledged write", _beside(users["rto_seconds"], "")),
         ("by", result["by"]),
     ]
     course = [
@@ -83,6 +79,13 @@ def story(result: dict[str, Any]) -> Story:
         course=tuple(sorted((at, text) for at, text in course if at is not None)),
         lessons=tuple(lessons(result)),
     )
+
+
+def _data(users: dict[str, Any], points: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    lost, acknowledged = _known(users["lost_writes"]), _known(users["acknowledged_writes"])
+    yield "writes lost", f"{lost} of {acknowledged} acknowledged; {points['data']:g} of {DATA} points"
+    if users["rto_seconds"] is not None:
+        yield "longest without an acknowledged write", f"{users['rto_seconds']:.1f} s"
 
 
 def lessons(result: dict[str, Any]) -> Iterable[str]:
@@ -102,7 +105,7 @@ def lessons(result: dict[str, Any]) -> Iterable[str]:
     lost = result["users"]["lost_writes"]
     if lost:
         yield f"{lost} acknowledged writes are gone: these are customers who were told that their data is safe."
-    if lost is None:
+    if lost is None and result["score"]["data"] is not None:
         yield "Nobody could tell whether acknowledged writes are gone."
     if result["by_hand"]:
         yield f"Changed by hand, without plan, gate, record and undo: {', '.join(result['by_hand'])}."

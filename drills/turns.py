@@ -41,12 +41,12 @@ def of_runs(runs: dict[str, list[dict]], mended_by: tuple[str, ...]) -> list[Tur
 
 
 def _turn(events: list[dict], mended_by: tuple[str, ...]) -> Turn:
-    start, last = events[0], events[-1]
-    over = last["event"] == "run_ended"
-    failed = not over or last["outcome"] == "failed"
+    start = events[0]
+    end = next((each for each in events if each["event"] == "run_ended"), None)
+    failed = end is None or end["outcome"] == "failed"
     changed = [each for each in events if _is_change(each)]
     words = [each["message"] for each in events if each.get("state") == "failed" and each.get("message")]
-    said = words[-1] if words else "" if over else "it was killed"
+    said = words[-1] if words else "" if end else "it was killed"
     name = start["playbook"]
     if start["check_mode"]:
         verdict, why = LOOKED, "a plan"
@@ -58,18 +58,14 @@ def _turn(events: list[dict], mended_by: tuple[str, ...]) -> Turn:
         verdict, why = WRONG, f"stopped half way: {said}"
     else:
         verdict, why = RIGHT, ""
-    ended = timeline.seconds_of(last) if over else None
+    ended = timeline.seconds_of(end) if end else None
     return Turn(name, timeline.seconds_of(start), ended, verdict, why)
 
 
 def _is_change(event: dict) -> bool:
-    """The lease of a run is no change of the target."""
-    return (
-        event["event"] == "step"
-        and event["state"] in ("changed", "failed")
-        and bool(event.get("steps"))
-        and "lease" not in event
-    )
+    """The lease of a run and a line in its record are no change of the target."""
+    done = event["event"] == "step" and event["state"] in ("changed", "failed") and bool(event.get("steps"))
+    return done and "lease" not in event and not event.get("verb", "").endswith(".incident_log")
 
 
 def by_hand(calls: list[dict], turns: list[Turn], now: float) -> list[str]:

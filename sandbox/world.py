@@ -78,6 +78,7 @@ PARTS = (
     "usage",
     "load",
     "flow_logs",
+    "experiments",
     "incidents",
 )
 

@@ -16,7 +16,6 @@ RESULT = {
     "scenario": "db_failover",
     "kind": "database",
     "title": "The primary database is gone",
-    "source": "a runbook",
     "by": "engineer",
     "where": "sandbox",
     "what": "primary-killed",

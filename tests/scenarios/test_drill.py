@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from world import World
 
 from drills import report, scenario
@@ -39,3 +40,38 @@ def test_the_primary_is_lost_and_the_playbook_recovers_by_itself(world: World, t
     assert result["users"]["lost_writes"] is not None and result["score"]["points"] > 0
     report.write(drill.folder, result)
     assert "primary-killed" in (drill.folder / report.HTML).read_text()
+
+
+ACCOUNT, ALARM = "123456789012", "orders-lost"
+ASKED = {"consent": ACCOUNT, "drill": "database", "drill_steady_seconds": 3}
+
+
+def experiments(world: World) -> list[str]:
+    return [each["state"]["status"] for each in world.aws("fis").list_experiments()["experiments"]]
+
+
+@pytest.mark.soak
+def test_on_a_real_environment_aws_breaks_it_and_a_person_recovers(world: World) -> None:
+    drill = world.runbook.start("drill", **ASKED)
+    drill.until(lambda _run: experiments(world) == ["running"])
+    # The lease of the service is free for whoever recovers it.
+    recovery = world.runbook.run("db_failover")
+    assert recovery.returncode == 0, recovery.output
+    run = drill.wait()
+    assert (run.returncode, run.report["outcome"]) == (0, "recovered"), run.output
+    (entry,) = [event for event in run.timeline if event["event"] == "drill"]
+    assert entry["outcome"] == "recovered" and entry["scenario"]["name"] == "db_failover"
+    assert 0 < entry["recovered"] - entry["paged"] < run.seconds
+    assert experiments(world) == ["stopped"]
+
+
+@pytest.mark.soak
+def test_an_alarm_ends_the_experiment_and_the_drill(world: World) -> None:
+    drill = world.runbook.start("drill", **ASKED)
+    drill.until(lambda _run: experiments(world) == ["running"])
+    world.aws("cloudwatch").set_alarm_state(AlarmName=ALARM, StateValue="ALARM", StateReason="orders are lost")
+    run = drill.wait()
+    # The experiment's end brings the database back by itself, before or after the drill notices that it was stopped.
+    assert experiments(world) == ["stopped"] and "drill" in {event["event"] for event in run.timeline}
+    again = world.runbook.run("drill", "--check", **ASKED)
+    assert "is in alarm already" in again.complaints[0]
