@@ -109,6 +109,15 @@ demo: $(READY) ## Kill the primary database under load and watch the recovery
 drill: $(READY) ## Practise: SCENARIO=list, a name, a kind or random; AUTO=1 lets the playbooks recover by themselves
 	python -m drills $(or $(SCENARIO),list) $(if $(AUTO),--auto) $(if $(ENV),--env $(ENV) --consent '$(CONSENT)')
 
+# The rulebook starts playbooks in a folder of its own, which is gone afterwards: paths must be absolute, and its one inventory
+# file stands for all of ansible.cfg.
+.PHONY: eda
+eda: $(READY) ## Wait for alerts and start what they call for (needs Java 17, ALERTS_TOKEN and APPROVALS_TOKEN)
+	ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg SRE_RUNBOOKS_INCIDENTS=$${SRE_RUNBOOKS_INCIDENTS:-$(CURDIR)/incidents} \
+	ANSIBLE_INVENTORY_ENABLED=yaml,ini,host_list,sre.runbooks.configured \
+	ansible-rulebook --rulebook sre.runbooks.alerts --inventory extensions/eda/inventory.yml \
+	    --vars $${EDA_VARS:-extensions/eda/vars.yml} --env-vars ALERTS_TOKEN,APPROVALS_TOKEN
+
 .PHONY: bench
 bench: $(READY) ## Measure the runbooks against the AWS CLI and the modules of amazon.aws
 	python -m benchmarks

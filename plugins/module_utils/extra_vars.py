@@ -26,6 +26,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 REFUSED_VARIABLE = "SRE_RUNBOOKS_REFUSED"
 # The dict that `set_stats` leaves for the next job of a workflow, which AWX gives to it as an extra variable.
 ARTIFACTS = "sre_runbooks"
+# Beside it, what ansible-rulebook limits the hosts by of what it starts from such a dict.
+LIMITS = "meta"
 # What AWX and ansible-rulebook add by themselves, and what ansible itself reads.
 _ADDED = ("ansible_", "awx_", "tower_")
 _TYPES = {
@@ -88,7 +90,7 @@ def refusal(said, there, in_inventory):
         in_inventory: function without arguments that returns the names that the inventory has; asked for names that no spec has.
     """
     known = there.others | there.options
-    strange = [name for name in said if name not in known and name != ARTIFACTS and not name.startswith(_ADDED)]
+    strange = [name for name in said if name not in known and name not in (ARTIFACTS, LIMITS) and not name.startswith(_ADDED)]
     if strange:
         own = set(in_inventory())
         strange = [name for name in strange if name not in own]

@@ -22,6 +22,8 @@ from .errors import Refusal, near
 OPENED, ACKNOWLEDGED, NOTED, MITIGATED, CLOSED = "opened", "acknowledged", "noted", "mitigated", "closed"
 # What people log; `joined` and `told` are written by the runs themselves.
 LOGGED = (OPENED, ACKNOWLEDGED, NOTED, MITIGATED, CLOSED)
+# What monitoring logs: the first alert opens an incident, and what follows is a note in it.
+ALERTED, ALERT_OVER = "alerted", "alert_over"
 # It names files, objects and channels.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 LONGEST_NAME = 48
@@ -156,6 +158,25 @@ def choose(incidents, env, wanted):
         return newest.id, None
     others = ", ".join(each.id for each in candidates[:-1])
     return newest.id, f"joined {newest.id}, the newest that is open; -e incident=ID joins another one: {others}"
+
+
+def of_alert(incidents, wanted, now):
+    """Pure: `wanted` of an alert as that of `entry`, or None where there is nothing to write.
+
+    Args:
+        incidents: {ID: Incident}.
+        wanted: options of incident_log, `event` being ALERTED or ALERT_OVER, `title` what the alert says.
+        now: ISO time.
+    """
+    is_open = open_ones(incidents, wanted["environment_name"])
+    if wanted["event"] == ALERT_OVER:
+        return dict(wanted, event=NOTED, text=f"alert over: {wanted['title']}") if is_open else None
+    if is_open:
+        return dict(wanted, event=NOTED, text=f"alert: {wanted['title']}")
+    first = wanted["incident"] or id_of(wanted["title"], _moment(wanted["detected"] or now)[:10])
+    # The same alert may open another incident on the same day.
+    names = (first, *(f"{first}-{number}" for number in range(2, len(incidents) + 3)))
+    return dict(wanted, event=OPENED, incident=next(name for name in names if name not in incidents))
 
 
 # What the entry of each event keeps of what was said.

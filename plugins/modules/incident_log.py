@@ -24,8 +24,10 @@ options:
     description:
       - What to write. V(acknowledged) says that somebody is at work, V(mitigated) that users are served again though the cause is
         not mended.
+      - V(alerted) is for monitoring. It opens an incident, or is a note in the one that is open; V(alert_over) is a note, too, where one
+        is open. Both take O(title).
     type: str
-    choices: [opened, acknowledged, noted, mitigated, closed]
+    choices: [opened, acknowledged, noted, mitigated, closed, alerted, alert_over]
     required: true
   incident:
     description:
@@ -33,7 +35,7 @@ options:
         and O(title).
     type: str
   title:
-    description: What is wrong, in some words. Required with O(event=opened).
+    description: What is wrong, in some words. Required with O(event=opened), O(event=alerted) and O(event=alert_over).
     type: str
   severity:
     description: How bad it is, one of O(severities).
@@ -47,7 +49,7 @@ options:
     description: The service that is in trouble.
     type: str
   detected:
-    description: When it was seen first, with O(event=opened), as an ISO 8601 time (without a zone it is UTC). Default is now.
+    description: When it was seen first, with O(event=opened) and O(event=alerted), as an ISO 8601 time (without a zone it is UTC). Default is now.
     type: str
   text:
     description: The line to write, for people. Required with O(event=noted). What looks like a secret in it is masked.
@@ -92,7 +94,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 incident:
-  description: Name of the incident.
+  description: Name of the incident; null where O(event=alert_over) finds none.
   returned: unless refused
   type: str
   sample: 2026-11-22-checkout-answers-503
@@ -147,7 +149,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 SERVICES = ()
 ARGUMENTS = dict(
     environment_name=dict(type="str", required=True),
-    event=dict(type="str", required=True, choices=list(incidents.LOGGED)),
+    event=dict(type="str", required=True, choices=[*incidents.LOGGED, incidents.ALERTED, incidents.ALERT_OVER]),
     incident=dict(type="str"),
     title=dict(type="str"),
     severity=dict(type="str"),
@@ -182,6 +184,10 @@ class IncidentLog(Verb):
 
     @staticmethod
     def plan(observed, wanted):
+        if wanted["event"] in (incidents.ALERTED, incidents.ALERT_OVER):
+            wanted = incidents.of_alert(observed["known"], wanted, observed["now"])
+        if wanted is None:
+            return Plan(notes=("no incident is open: nothing to note",), returned={"incident": None, "entries": []})
         incident, entry = incidents.entry(observed["known"], wanted, observed["now"], observed["by"])
         notes = (f"{incident}: {incidents.in_words(entry)}",) if entry else (f"{incident}: nothing new",)
         return Plan(
@@ -194,7 +200,8 @@ class IncidentLog(Verb):
 
 
 def main():
-    run(verb_module(ARGUMENTS), IncidentLog)
+    alerts = (incidents.ALERTED, incidents.ALERT_OVER)
+    run(verb_module(ARGUMENTS, required_if=[("event", alert, ["title"]) for alert in alerts]), IncidentLog)
 
 
 if __name__ == "__main__":

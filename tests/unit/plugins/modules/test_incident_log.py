@@ -42,3 +42,23 @@ def test_in_check_mode_nothing_is_written(tmp_path):
     planned = log(tmp_path, True, **OPEN)
     assert planned["entries"] == []
     assert "opened: Checkout answers 503 (P1)" in planned["notes"][0]
+
+
+def test_first_alert_opens_and_the_next_is_a_note(tmp_path):
+    alert = {
+        "environment_name": "prod",
+        "event": "alerted",
+        "title": "5xx above 1 %",
+        "detected": "2026-11-22T02:58:00Z",
+    }
+    assert log(tmp_path, **dict(alert, event="alert_over"))["entries"] == []
+    opened = log(tmp_path, severity="P1", **alert)
+    (entry,) = opened["entries"]
+    assert (entry["event"], entry["incident"], entry["severity"]) == ("opened", "2026-11-22-5xx-above-1", "P1")
+    written(tmp_path, f"{record.now()}-1", [{"event": "joined", "incident": opened["incident"], "env": "prod"}, entry])
+    for event, text in (("alerted", "alert: 5xx above 1 %"), ("alert_over", "alert over: 5xx above 1 %")):
+        (note,) = log(tmp_path, **dict(alert, event=event))["entries"]
+        assert (note["event"], note["incident"], note["text"]) == ("noted", opened["incident"], text)
+    closed = log(tmp_path, environment_name="prod", event="closed", cause="a bad build")
+    written(tmp_path, f"{record.now()}-2", closed["entries"])
+    assert log(tmp_path, **alert)["incident"] == "2026-11-22-5xx-above-1-2"

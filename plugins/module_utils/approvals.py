@@ -1,0 +1,151 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A playbook that was proposed, and what a person or the inventory decided on it; all of it stands in the records of runs."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from dataclasses import asdict, dataclass
+
+from . import incidents, record
+from .errors import Refusal, near
+
+# Kinds of events in a timeline.
+PROPOSED = "proposed"
+APPROVED = "approved"
+DENIED = "denied"
+# Where a proposal stands; besides APPROVED and DENIED.
+LOOKS = "looks"
+WAITING = "waiting"
+
+# Playbooks that change nothing as long as nobody says `remediate=true`, `steps` or `remedy`: they ask nobody.
+LOOKING = frozenset(
+    (
+        "cache_failure",
+        "db_connections",
+        "high_error_rate",
+        "network_diagnosis",
+        "performance_degradation",
+        "recovery_validation",
+        "security_breach",
+        "triage",
+    )
+)
+# What a proposal is about.
+WANTED = ("env", "host", "playbook", "remediate", "because")
+# Who approves where the inventory does (`alert_may_run`).
+INVENTORY = "the inventory"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A playbook to run.
+
+    Attributes:
+        id: what a person decides on.
+        env, host, playbook, remediate: what is run for whom; `remediate` lets a playbook act that otherwise only looks.
+        because: why it is proposed.
+        state: WAITING, APPROVED, DENIED, or LOOKS, which needs no approval.
+        by: who decided.
+        at: when it was proposed, ISO 8601 in UTC.
+    """
+
+    id: str
+    env: str
+    host: str
+    playbook: str
+    remediate: bool
+    because: str
+    state: str
+    by: str = ""
+    at: str = ""
+
+    @property
+    def command(self):
+        """What a person types to run it without anybody's approval."""
+        what = f"ansible-playbook playbooks/{self.playbook}.yml -e env={self.env} --limit {self.host}"
+        return what + " -e remediate=true" * self.remediate
+
+    def returned(self):
+        return dict(asdict(self), command=self.command)
+
+
+def recent(parent, now, minutes):
+    """{ID: Proposal} of the records in the folder `parent`, of runs that began in the last twice `minutes` before `now` (epoch
+    seconds): a run goes on proposing for a while after it began."""
+    since = record.now(now - 60 * 2 * minutes).replace(":", "")[:13]
+    return standing(incidents.merged(incidents.runs(parent, (PROPOSED, APPROVED, DENIED), since)))
+
+
+def standing(events):
+    """Pure: {id: Proposal} of what `events` tell, as it stands after the last of them."""
+    found = {}
+    for event in events:
+        if event["event"] == PROPOSED:
+            known = {key: event[key] for key in WANTED}
+            found[event["proposal"]] = Proposal(event["proposal"], state=WAITING, at=event["time"], **known)
+        elif event["event"] in (APPROVED, DENIED) and event["proposal"] in found:
+            before = asdict(found[event["proposal"]])
+            found[event["proposal"]] = Proposal(**dict(before, state=event["event"], by=event["by"]))
+    return found
+
+
+def propose(known, wanted, now, minutes, allowed):
+    """Pure: (Proposal, entries for the timeline) of a playbook that somebody or something wants to run.
+
+    The same one that still waits is not proposed twice, however many alerts lead to it. What the inventory approved once did not
+    help if it is proposed again so soon, and then it is for a person.
+
+    Args:
+        known: as `standing` returns.
+        wanted: {name of WANTED: value}.
+        now: epoch seconds.
+        minutes: so long a proposal waits for a decision.
+        allowed: names of playbooks that the inventory approves.
+    """
+    what = (wanted["env"], wanted["host"], wanted["playbook"], wanted["remediate"])
+    if wanted["playbook"] in LOOKING and not wanted["remediate"]:
+        return Proposal("", state=LOOKS, **wanted), []
+    same = [each for each in known.values() if (each.env, each.host, each.playbook, each.remediate) == what]
+    waiting = [each for each in same if each.state == WAITING and not _is_over(each, now, minutes)]
+    if waiting:
+        return waiting[-1], []
+    proposal_id = f"{wanted['playbook']}-{hashlib.sha256(f'{what} {now}'.encode()).hexdigest()[:8]}"
+    entries = [{"event": PROPOSED, "proposal": proposal_id, **wanted}]
+    tried = any(each.by == INVENTORY and not _is_over(each, now, minutes) for each in same)
+    if wanted["playbook"] in allowed and not tried:
+        entries.append({"event": APPROVED, "proposal": proposal_id, "by": INVENTORY})
+        return Proposal(proposal_id, state=APPROVED, by=INVENTORY, **wanted), entries
+    return Proposal(proposal_id, state=WAITING, **wanted), entries
+
+
+def decide(known, proposal_id, by, deny, env, now, minutes):
+    """Pure: (Proposal, entries for the timeline) of a decision.
+
+    Raises:
+        Refusal: there is no such proposal, it is for another environment, was decided before, or waited too long.
+    """
+    found = known.get(proposal_id)
+    if found is None:
+        told = near(proposal_id, [each.id for each in known.values() if each.state == WAITING])
+        raise Refusal(
+            f"there is no proposal {proposal_id} of the last {2 * minutes:g} minutes ({told}); nothing was changed"
+        )
+    if found.env != env:
+        raise Refusal(f"{proposal_id} is for env={found.env}, not {env}; nothing was changed")
+    if found.state != WAITING:
+        raise Refusal(f"{proposal_id} was {found.state} by {found.by} already; nothing was changed")
+    if _is_over(found, now, minutes):
+        raise Refusal(
+            f"{proposal_id} was proposed at {found.at}, more than {minutes:g} minutes ago, and may no longer be right: look "
+            f"again with ansible-playbook playbooks/triage.yml -e env={env}; nothing was changed"
+        )
+    state = DENIED if deny else APPROVED
+    return Proposal(**dict(asdict(found), state=state, by=by)), [{"event": state, "proposal": proposal_id, "by": by}]
+
+
+def _is_over(proposal, now, minutes):
+    return now - datetime.datetime.fromisoformat(proposal.at).timestamp() > 60 * minutes
