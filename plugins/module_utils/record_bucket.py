@@ -21,8 +21,13 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+try:
+    from botocore import exceptions as boto_errors
+except ImportError:
+    pass
+
 from . import incidents, record
-from .aws import BRIEF_TIMEOUT, boto_errors, explain
+from .aws import BRIEF_TIMEOUT, explain
 
 SIDE_BY_SIDE = 16
 # What a run leaves beside its timeline that a review shows.

@@ -10,8 +10,13 @@ import os
 import time
 from dataclasses import replace
 
+try:
+    from botocore import exceptions as boto_errors
+except ImportError:
+    pass
+
 from . import incidents, record, record_mirror
-from .aws import Aws, boto_errors
+from .aws import Aws
 from .errors import Refusal, Stop
 from .record_bucket import Bucket, why
 
