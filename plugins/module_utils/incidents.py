@@ -138,6 +138,12 @@ def open_ones(incidents, env):
     return sorted(found, key=lambda each: each.opened)
 
 
+def newest(incidents, env):
+    """ID of the incident of `env` that was opened last, closed or not; None where none was."""
+    found = [each for each in incidents.values() if each.env == env and each.opened]
+    return max(found, key=lambda each: each.opened).id if found else None
+
+
 def choose(incidents, env, wanted):
     """Pure: (the ID to join or None, a note for people or None). Bookkeeping stops no recovery: of several the newest is joined.
 
@@ -209,7 +215,7 @@ def entry(incidents, wanted, now, by):
     if event == OPENED:
         wanted = dict(wanted, detected=_moment(wanted["detected"] or now))
         if not wanted["title"]:
-            raise Refusal("an incident needs a title: say -e title='what is wrong'; nothing was written")
+            raise Refusal('an incident needs a title: say -e \'{"title": "what is wrong"}\'; nothing was written')
         name = given or id_of(wanted["title"], wanted["detected"][:10])
         refuse_malformed(name)
         before = incidents.get(name)
@@ -218,7 +224,7 @@ def entry(incidents, wanted, now, by):
         is_new = not (before and before.opened)
     else:
         if event == NOTED and not wanted["text"]:
-            raise Refusal("a note needs words: say -e text='what you saw or did'; nothing was written")
+            raise Refusal('a note needs words: say -e \'{"text": "what you saw or did"}\'; nothing was written')
         name, _note = choose(incidents, env, given)
         if name is None:
             raise Refusal(f"no incident is open in {env}: open one with incident_open.yml, or say -e incident=ID")

@@ -80,13 +80,13 @@ def test_an_incident_is_opened_once():
 @pytest.mark.parametrize(
     ("given", "refused"),
     [
-        ({"event": "opened"}, "say -e title="),
+        ({"event": "opened"}, "an incident needs a title"),
         ({"event": "opened", "title": "x", "detected": "yesterday"}, "detected=yesterday is no time"),
         (
             {"event": "opened", "title": "x", "severity": "P9", "severities": ["P1", "P2"]},
             "severity=P9 is none of the team's; there are: P2, P1",
         ),
-        ({"event": "noted"}, "say -e text="),
+        ({"event": "noted"}, "a note needs words"),
         ({"event": "noted", "text": "x"}, "no incident is open in prod"),
     ],
 )
