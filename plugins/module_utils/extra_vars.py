@@ -90,7 +90,9 @@ def refusal(said, there, in_inventory):
         in_inventory: function without arguments that returns the names that the inventory has; asked for names that no spec has.
     """
     known = there.others | there.options
-    strange = [name for name in said if name not in known and name not in (ARTIFACTS, LIMITS) and not name.startswith(_ADDED)]
+    strange = [
+        name for name in said if name not in known and name not in (ARTIFACTS, LIMITS) and not name.startswith(_ADDED)
+    ]
     if strange:
         own = set(in_inventory())
         strange = [name for name in strange if name not in own]
