@@ -166,7 +166,9 @@ class CallbackModule(CallbackBase):
                 self._remember(turn["silent_regions"])
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
-            event.update({key: turn[key] for turn in turns for key in ("mode", "unfenced") if turn.get(key)})
+            event.update(
+                {key: turn[key] for turn in turns for key in ("mode", "unfenced", "user_errors") if turn.get(key)}
+            )
             for key, nothing in (("steps", []), ("notes", []), ("waited_seconds", 0.0)):
                 if total := sum((turn.get(key, nothing) for turn in turns), nothing):
                     event[key] = total

@@ -28,13 +28,14 @@ TICKS = 5
 ROUND_SECONDS = (60, 120, 300, 600, 900, 1800, 3600, 2 * 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600)
 
 
-def chart(metric, marks, begin, end):
+def chart(metric, marks, begin, end, bad=()):
     """The SVG element of one metric, as metrics_assess returns it, from `begin` to `end` (epoch seconds).
 
     The band is what is usual; values since it became abnormal are drawn in another colour.
 
     Args:
         marks: [(number, epoch seconds, kind)] on the time axis; those outside it are left out.
+        bad: [(begin, end)] in epoch seconds of what is shaded, such as the minutes in which users saw errors.
     """
     settings = {
         "svg.fonttype": "none",  # text stays text: it can be searched, and takes the font of the page
@@ -52,6 +53,8 @@ def chart(metric, marks, begin, end):
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _draw(axes, metric)
+        for first, last in [(max(begin, first), min(end, last)) for first, last in bad if last > begin and first < end]:
+            axes.axvspan(first, last, color=ALARMING, alpha=0.13, linewidth=0)
         axes.set_xlim(begin, end)
         axes.set_xticks(*ticks(begin, end))
         axes.set_ylim(_bottom(metric), _top(axes, metric))

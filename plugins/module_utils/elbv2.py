@@ -154,15 +154,15 @@ def traffic(aws, load_balancer, target_group, since, region):
     return {"requests": requests, "errors": sum(errors)}
 
 
-def by_minute(aws, load_balancer, since):
-    """{minute (epoch seconds): (requests, errors)} of a load balancer from `since` (epoch seconds) to now, so far.
+def by_minute(aws, load_balancer, since, until=None):
+    """{minute (epoch seconds): (requests, errors)} of a load balancer from `since` to `until` (epoch seconds), or to now, so far.
 
     Errors are answers of 5xx, of the targets and of the balancer itself where no target answered. Minutes without a request
     are not there. The region is that of the ARN.
     """
     names = ("RequestCount", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count")
     dimensions = {"LoadBalancer": metric_name(load_balancer)}
-    requests, *errors = _counted(aws, names, dimensions, since, region_of(load_balancer))
+    requests, *errors = _counted(aws, names, dimensions, since, region_of(load_balancer), until)
     minutes = sorted(set().union(requests, *errors))
     return {at: (requests.get(at, 0), sum(each.get(at, 0) for each in errors)) for at in minutes}
 
@@ -188,13 +188,13 @@ def short_name(load_balancer):
     return metric_name(load_balancer).split("/")[1]
 
 
-def _counted(aws, names, dimensions, since, region):
+def _counted(aws, names, dimensions, since, region, until=None):
     """The sums of each metric of `names`, {minute (epoch seconds): sum} each.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
     """
     metrics = [cloudwatch.Metric("AWS/ApplicationELB", name, "Sum", tuple(dimensions.items())) for name in names]
-    found = cloudwatch.read(aws, region, metrics, since, time.time() + METRIC_PERIOD)
+    found = cloudwatch.read(aws, region, metrics, since, until or time.time() + METRIC_PERIOD)
     return [found[metric] for metric in metrics]
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 
-from .charts import chart
-from .metrics import shown
+from .figures import figures
 from .page import listed, page, section, tag, text
 
 # What is numbered on the time axis, the newest. All changes are listed; a chart with fifty lines shows nothing.
@@ -31,7 +30,7 @@ def investigation(found, now):
         _head(found, now),
         section("Why", listed(found["evidence"]), *_causes(found["causes"])),
         section("Run next", *_next(found["next"])),
-        section("Metrics", *_charts(found["metrics"], marks)),
+        section("Metrics", *figures(found["metrics"], [(number, *event[:2]) for event, number in marks.items()])),
         section("Errors in the logs", *_patterns(found["patterns"])),
         section("Changes and alarms", _changes(found["changes"], found["alarms"], marks)),
         section("Not seen", listed(found["blind"])),
@@ -83,34 +82,6 @@ def _next(following):
         yield tag("p", text(following["because"]))
     if following.get("command"):
         yield tag("pre", text(following["command"]))
-
-
-def _charts(metrics, marks):
-    """What is abnormal first, all with the same time axis; none of what was silent."""
-    known = [each for each in metrics if each["series"]]
-    if not known:
-        return
-    begin = min(each["series"][0][0] for each in known)
-    end = max(begin + each["every"] if len(each["series"]) == 1 else each["series"][-1][0] for each in known)
-    yield tag(
-        "p", tag("small", "UTC. The band is what is usual; the numbers are those of the changes and alarms below.")
-    )
-    numbers = [(number, at, kind) for (at, kind, _what_it_was), number in marks.items()]
-    yield tag("div", "\n".join(_figure(each, numbers, begin, end) for each in known), "charts")
-
-
-def _figure(metric, marks, begin, end):
-    name = f"{metric['name'].replace('_', ' ')} of {metric['of']}"
-    then = [
-        f"{when} {shown(metric[key], metric['unit'])}"
-        for when, key in (("now", "now"), ("before", "before"), ("a week ago", "week_ago"))
-        if metric[key] is not None
-    ]
-    why = tag("span", text(metric["why"]), "bad") + "<br>" if metric["abnormal"] else ""
-    drawn = chart(metric, marks, begin, end).replace("<svg", f'<svg role="img" aria-label="{text(name)}"', 1)
-    return tag(
-        "figure", f"<figcaption><strong>{text(name)}</strong><br>{why}{text(', '.join(then))}</figcaption>{drawn}"
-    )
 
 
 def _patterns(patterns):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 STYLE = """
-:root { color-scheme: light dark; --soft: #8a8a8a33; --bad: #d64545; --good: #2e8b57; --mark: #b07a00 }
+:root { color-scheme: light dark; --soft: #8a8a8a33; --bad: #d64545; --good: #2e8b57; --mark: #b07a00; --calm: #2f7fd0 }
 * { box-sizing: border-box }
 body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 76rem; overflow-wrap: anywhere }
 h1 { font-size: 1.35rem; margin: 0 0 .25rem }
@@ -24,6 +24,15 @@ pre { background: var(--soft); padding: .6rem; border-radius: .3rem; white-space
 figure { margin: 0 } figure svg { display: block; width: 100%; height: auto }
 table { border-collapse: collapse; width: 100% } td { padding: .2rem .5rem .2rem 0; vertical-align: top }
 td:first-child { white-space: nowrap; font-variant-numeric: tabular-nums }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 10rem), 1fr)); gap: .8rem 1rem; margin: 1rem 0 }
+.facts strong { font-size: 1.3rem }
+.row { display: grid; grid-template-columns: minmax(0, 20rem) minmax(0, 1fr); column-gap: .8rem; align-items: center; padding: .1rem 0 }
+.row .label { font-size: .9rem } summary.row { cursor: pointer } details > div.row .label { padding-left: 1rem }
+summary.row .label::before { content: "▸ " } details[open] > summary.row .label::before { content: "▾ " }
+.track { display: block; width: 100%; height: 1.1rem } .track rect { fill: currentColor } .ground { color: var(--soft) }
+.shade { opacity: .16 } .calm { color: var(--calm) }
+.scale { position: relative; display: block; height: 1.2rem } .scale span { position: absolute; white-space: nowrap }
+@media (max-width: 40rem) { .row { grid-template-columns: minmax(0, 1fr) } }
 @media print { body { max-width: none } figure, li, tr { break-inside: avoid } }
 """
 

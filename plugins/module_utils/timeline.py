@@ -15,7 +15,28 @@ SHORT = 0.5
 
 def seconds_of(event):
     """When an event was written, in seconds since the epoch."""
-    return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+    return epoch(event["time"])
+
+
+def epoch(moment):
+    """Seconds since the epoch of a time in ISO 8601, in UTC where it names no zone. Raises ValueError."""
+    at = datetime.datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def spoken(seconds):
+    """How long something lasted, for people: `33 s`, `4 min`, `2 h 5 min`, `3 d 1 h`."""
+    seconds = round(seconds)
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
 
 
 def draw(events, marks=()):
@@ -25,7 +46,7 @@ def draw(events, marks=()):
         events: the events of a timeline.jsonl, each a dict.
         marks: [(time in seconds since the epoch, text)], what others saw: the demo adds what the users noticed.
     """
-    steps = [event for event in events if event["event"] == "step" and _worth_a_line(event)]
+    steps = [event for event in events if event["event"] == "step" and worth_a_line(event)]
     rows = [(seconds_of(event) - event["duration"], event["duration"], _text(event)) for event in steps]
     rows += [(time, 0.0, text) for time, text in marks]
     if not rows:
@@ -43,7 +64,8 @@ def draw(events, marks=()):
     return lines
 
 
-def _worth_a_line(event):
+def worth_a_line(event):
+    """Whether a step is told to people: it took a while, changed something or failed."""
     return event["duration"] >= SHORT or event["state"] in ("changed", "failed", "unreachable")
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from .elbv2 import METRIC_PERIOD
+from .timeline import spoken
 
 # Seconds without errors that end an episode: a build that fails now and then is one incident, not five.
 QUIET = 300
@@ -26,7 +27,13 @@ def merged(balancers):
 
 
 def episode(minutes, now, error_percent):
-    """Pure: the last episode of errors, or None.
+    """Pure: the last of `episodes`, or None."""
+    found = episodes(minutes, now, error_percent)
+    return found[-1] if found else None
+
+
+def episodes(minutes, now, error_percent):
+    """Pure: every episode of errors, the earliest first.
 
     Args:
         minutes: {minute (epoch seconds): (requests, errors)}.
@@ -34,17 +41,19 @@ def episode(minutes, now, error_percent):
         error_percent: more errors of a hundred requests than these make a minute a bad one.
 
     Returns:
-        {since, until: epoch seconds; seconds, requests, errors}, until and seconds being upper bounds.
+        [{since, until: epoch seconds; seconds, requests, errors}], until and seconds being upper bounds.
     """
-    bad = [minute for minute, (requests, errors) in minutes.items() if errors * 100 > error_percent * requests]
-    if not bad:
-        return None
-    since = last = max(bad)
-    for minute in sorted(bad, reverse=True):
-        if since - minute > QUIET:
-            break
-        since = minute
-    until = now if last == max(minutes) else last + METRIC_PERIOD
+    bad = sorted(minute for minute, (requests, errors) in minutes.items() if errors * 100 > error_percent * requests)
+    spans = []
+    for minute in bad:
+        if spans and minute - spans[-1][1] <= QUIET:
+            spans[-1][1] = minute
+        else:
+            spans.append([minute, minute])
+    return [_counted(minutes, since, now if last == max(minutes) else last + METRIC_PERIOD) for since, last in spans]
+
+
+def _counted(minutes, since, until):
     within = [counts for minute, counts in minutes.items() if since <= minute < until]
     return {
         "since": since,
@@ -58,5 +67,4 @@ def episode(minutes, now, error_percent):
 def told(found):
     """The episode as a sentence for people."""
     since, until = (time.strftime("%H:%M", time.gmtime(found[key])) for key in ("since", "until"))
-    length = f"{found['seconds']} s" if found["seconds"] < 120 else f"{round(found['seconds'] / 60)} min"
-    return f"users saw errors for at most {length}, {since} to {until} UTC: {found['errors']} of {found['requests']} requests"
+    return f"users saw errors for at most {spoken(found['seconds'])}, {since} to {until} UTC: {found['errors']} of {found['requests']} requests"

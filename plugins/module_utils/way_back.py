@@ -52,6 +52,9 @@ CLUSTER = {
     "ca_cert": "{{ kubernetes_ca_cert | default(omit) }}",
 }
 RECOVERY_API = {"token": "{{ recovery_api_token | default(omit) }}", "dns_servers": "{{ dns_servers | default(omit) }}"}
+# What its tasks are called: by these names a killed undo goes on, and a review knows what was taken back.
+_ASKS, _LEFT = ". Is it still as ", " left it"
+_TAKES = ". Take back: "
 
 
 def call(verb, outcome):
@@ -86,7 +89,7 @@ def newest(parent, env):
     except OSError:
         return None
     for name in names:
-        if name.endswith(f"-{env}") and _calls(events := _events(parent, name)) and not _is_undo(events):
+        if name.endswith(f"-{env}") and _calls(events := _events(parent, name)) and not is_undo(events):
             return name
     return None
 
@@ -104,7 +107,7 @@ def way_back(parent, name, env):
     command = f"ansible-playbook playbooks/{start['playbook']}.yml -e env={start['env']}"
     if start["env"] != env:
         raise Refusal(f"{name} is a run of env={start['env']}: say -e env={start['env']} to take it back")
-    if _is_undo(first):
+    if is_undo(first):
         raise Refusal(f"{name} took a run back: type that run's own command to do it again")
     if not any(event["event"] == "run_ended" for event in first):
         raise Refusal(f"{name} did not end: type its command again ({command}) until it does, then take it back")
@@ -161,7 +164,7 @@ def tasks(back, begun):
         as_left = "true" if number in begun else f"still_{number}.steps | default(none) == []"
         made += [
             {
-                "name": _given(f"{number}. Take back: {what}"),
+                "name": _given(f"{number}{_TAKES}{what}"),
                 entry["verb"]: dict(
                     _reached(entry["verb"], entry["arguments"], each["arguments"]),
                     lease="{{ lock.lease | default(omit, true) }}",
@@ -195,14 +198,26 @@ def begun(parent, own, name):
                 asked = int(event["step"].partition(".")[0])
             elif event["event"] == "progress" and asked:
                 numbers.add(asked)
-            elif event["event"] == "step" and event["step"].startswith(f"{asked}. Take back"):
+            elif event["event"] == "step" and event["step"].startswith(f"{asked}{_TAKES}"):
                 numbers.discard(asked)
                 asked = None
     return numbers
 
 
+def taken_back(events):
+    """What a run of undo.yml has taken back, of its events: {(name of the record, what that run had done)}."""
+    done, name = set(), None
+    for event in events:
+        step = event.get("step", "")
+        if event["event"] == "preflight" and _ASKS in step:
+            name = step.partition(_ASKS)[2].removesuffix(_LEFT)
+        elif event["event"] == "step" and event["state"] in ("ok", "changed") and _TAKES in step:
+            done.add((name, step.partition(_TAKES)[2]))
+    return done
+
+
 def _question(number, name):
-    return f"{number}. Is it still as {name} left it"
+    return f"{number}{_ASKS}{name}{_LEFT}"
 
 
 def _reached(verb, arguments, recorded):
@@ -234,7 +249,8 @@ def _events(parent, name):
         return []
 
 
-def _is_undo(events):
+def is_undo(events):
+    """Whether the events of a run are those of undo.yml."""
     return any(event.get("verb") == _VERB for event in events)
 
 

@@ -1,6 +1,6 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page of an investigation as a person sees it, in a real browser without a network, on a phone and at a desk."""
+"""The pages of an investigation and of a review as a person sees them, in a real browser without a network, on a phone and at a desk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
 
 from ansible_collections.sre.runbooks.plugins.module_utils.investigation import investigation
+from ansible_collections.sre.runbooks.plugins.module_utils.review import review
+from ansible_collections.sre.runbooks.plugins.module_utils.review_page import review_page
 from ansible_collections.sre.runbooks.tests.unit.story_of_a_page import FOUND, TEN
+from ansible_collections.sre.runbooks.tests.unit.story_of_an_incident import EVENTS, SAID, measured
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH: make browser")
@@ -34,22 +37,37 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("pages") / "investigation.html"
-    path.write_text(investigation(FOUND, TEN))
-    return path.as_uri()
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pages")
+    pages = {
+        "investigation": investigation(FOUND, TEN),
+        "review": review_page(
+            review(EVENTS, measured(), SAID, TEN + 7200), "it.md", [("the record", [("report.json", "record")])]
+        ),
+    }
+    for name, html in pages.items():
+        (folder / f"{name}.html").write_text(html)
+    return {name: (folder / f"{name}.html").as_uri() for name in pages}
 
 
-@pytest.fixture(params=[PHONE, DESK], ids=["phone", "desk"])
-def opened(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
-    page = browser.new_page(viewport=request.param)
+EACH = [("investigation", PHONE), ("investigation", DESK), ("review", PHONE), ("review", DESK)]
+
+
+@pytest.fixture(params=EACH, ids=lambda each: f"{each[0]}-{each[1]['width']}")
+def opened(request: pytest.FixtureRequest, browser: Browser, addresses: dict[str, str]) -> Iterator[Page]:
+    name, size = request.param
+    page = browser.new_page(viewport=size)
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("request", lambda sent: sent.url.startswith("file:") or page.complaints.append(sent.url))
-    page.goto(address)
+    page.goto(addresses[name])
     yield page
     page.close()
+
+
+of_an_investigation = pytest.mark.parametrize("opened", EACH[:2], indirect=True, ids=["phone", "desk"])
+of_a_review = pytest.mark.parametrize("opened", EACH[2:], indirect=True, ids=["phone", "desk"])
 
 
 def test_nothing_is_asked_for_and_nothing_is_complained_of(opened: Page) -> None:
@@ -65,12 +83,14 @@ def test_nothing_is_wider_than_the_screen(opened: Page) -> None:
     assert max(rights) <= width
 
 
+@of_an_investigation
 def test_the_verdict_is_on_the_first_screen(opened: Page) -> None:
     for words in ("P1", "bad deployment", "rollback_deployment.yml"):
         box = opened.get_by_text(words).first.bounding_box()
         assert box and box["y"] + box["height"] <= opened.viewport_size["height"]
 
 
+@of_an_investigation
 def test_charts_can_be_read(opened: Page) -> None:
     drawn = opened.locator("figure svg")
     assert drawn.count() == len(FOUND["metrics"])
@@ -84,10 +104,37 @@ def test_charts_can_be_read(opened: Page) -> None:
     assert drawn.first.get_by_text("1", exact=True).is_visible()
 
 
+@of_a_review
+def test_what_it_cost_is_on_the_first_screen(opened: Page) -> None:
+    for words in ("P1", "resolved", "32 min", "18 min", "41.7 %"):
+        box = opened.get_by_text(words, exact=True).first.bounding_box()
+        assert box and box["y"] + box["height"] <= opened.viewport_size["height"]
+
+
+@of_a_review
+def test_all_of_the_timeline_is_drawn_on_one_axis(opened: Page) -> None:
+    opened.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    tracks = opened.locator("svg.track")
+    boxes = [tracks.nth(number).bounding_box() for number in range(tracks.count())]
+    assert len({(round(box["x"]), round(box["width"])) for box in boxes}) == 1, "they begin and end one below the other"
+
+    def bar(name: str) -> dict:
+        return opened.locator(f"svg.track[aria-label^='{name}'] rect").last.bounding_box()
+
+    users, unnoticed, rolled_back = bar("Users saw errors"), bar("Not noticed yet"), bar("rollback_deployment")
+    assert round(unnoticed["x"]) == round(users["x"])
+    assert users["x"] + users["width"] == pytest.approx(rolled_back["x"] + rolled_back["width"], abs=2)
+    # 18 of some 33 minutes, and the axis says which.
+    assert users["width"] / boxes[0]["width"] == pytest.approx(18 / 33.3, abs=0.03)
+    ten = opened.locator(".scale").get_by_text("10:00").bounding_box()
+    assert users["x"] < ten["x"] < users["x"] + users["width"]
+    assert ten["height"] < 30
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_of_a_chart_has_contrast_on_white_and_on_black(browser: Browser, address: str, scheme: str) -> None:
+def test_text_of_a_chart_has_contrast_on_white_and_on_black(browser: Browser, addresses: dict, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
-    page.goto(address)
+    page.goto(addresses["investigation"])
     ink = page.evaluate("getComputedStyle(document.querySelector('figure text')).fill")
     ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 18, 18)"
     page.close()

@@ -30,7 +30,8 @@ REFUSED = {
     # The release before it was taken back for good.
     "Back to the revision that was good": "regami-api:2 was deregistered",
     "Not across a migration that the old code cannot live with": "regami-api:2 was deregistered",
-    # No run has changed anything here.
+    # No run has changed anything here, and no incident was opened.
+    "Write the review of an incident": "knows no incident 2026-11-21-checkout-fails",
     "Find what the last run changed": "no run of env=prod in",
     # There is no such task, and no such instance in the group.
     "Another task for the one that is hot": "ECS knows no task 0123456789abcdef0123456789abcdef",
