@@ -95,6 +95,14 @@ pytest: $(READY) ## Run the tests of whole runs, of the sandbox and of databases
 soak: $(READY) ## Run the long tests that the others leave out
 	pytest -m soak tests/scenarios tests/sandbox tests/drills
 
+# Each call says which playbook makes it, and each sandbox notes what it takes. As long as the tests, the long ones included.
+.PHONY: iam
+iam: $(READY) ## Write iam/<playbook>.json anew, from the calls that the tests make
+	mkdir -p .cache
+	rm -f .cache/observed.jsonl
+	SRE_SANDBOX_OBSERVED=$(CURDIR)/.cache/observed.jsonl pytest -n 3 --dist worksteal -m "soak or not soak" tests/scenarios
+	python -m iam .cache/observed.jsonl
+
 # The tests use the kubectl on PATH, else this one, else they skip what needs it. Downloading needs no root.
 .PHONY: kubectl
 kubectl: ## Put Debian's kubectl into .cache (for the tests with it, where none is installed)

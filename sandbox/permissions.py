@@ -35,6 +35,7 @@ _OF_S3 = {
     "CreateMultipartUpload": "PutObject",
     "DeleteObjects": "DeleteObject",
     "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketReplication": "GetReplicationConfiguration",
     "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
     "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
     "HeadBucket": "ListBucket",
@@ -201,7 +202,7 @@ class Observed:
     """The permissions that each playbook was seen to need, in a file of JSON lines that many sandboxes add to."""
 
     def __init__(self, path: str | None) -> None:
-        self._path, self._seen, self._lock = path and Path(path), set(), threading.Lock()
+        self._path, self._seen, self._lock = Path(path) if path else None, set(), threading.Lock()
 
     def add(self, playbook: str | None, needs: list[Need]) -> None:
         """One write a line to a file opened for appending, so that sandboxes do not mix their lines."""

@@ -11,7 +11,7 @@ short_description: An IAM policy of this collection with the names of one invent
 description:
   - Puts the variables of a host, and of its peer, where a policy of the folder C(iam) names them in braces, as in C({lock_table}).
   - A resource that both name alike stands once, and one whose variable is not set is left out; so is a statement without any
-    resource left. What a playbook may not touch here it need not be allowed.
+    resource left. A list stands for each of its values. What a playbook may not touch here it need not be allowed.
 options:
   _input:
     description: The policy, as it is in the folder C(iam).
@@ -64,17 +64,17 @@ def _filled(statement, hosts):
 def _each(values, hosts):
     """Every value for every host, without those that a host has no name for."""
     listed = [values] if isinstance(values, str) else values
-    found = [_named(value, host) for value in listed for host in hosts]
-    return list(dict.fromkeys(value for value in found if value is not None))
+    return list(dict.fromkeys(found for value in listed for host in hosts for found in _named(value, host)))
 
 
 def _named(value, host):
-    """`value` with the variables of one host; None where it lacks one."""
-    names = _NAME.findall(value)
-    known = {name: host.get(name) for name in names}
-    if not all(isinstance(each, str) and each for each in known.values()):
-        return None
-    return _NAME.sub(lambda found: known[found[1]], value)
+    """`value` with the variables of one host, once for each of a list; nothing where it lacks one."""
+    found = [value]
+    for name in _NAME.findall(value):
+        known = host.get(name) or []
+        texts = [known] if isinstance(known, str) else known
+        found = [each.replace(f"{{{name}}}", text) for each in found for text in texts]
+    return found
 
 
 class FilterModule:

@@ -64,6 +64,7 @@ IAM_ACTION = {
     "s3:CreateMultipartUpload": "s3:PutObject",
     "s3:DeleteObjects": "s3:DeleteObject",
     "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetBucketReplication": "s3:GetReplicationConfiguration",
     "s3:GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
     "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
     "s3:HeadBucket": "s3:ListBucket",
@@ -316,26 +317,31 @@ def reason(error):
 
 
 def explain(error, service=None, operation=None, region=None):
-    """One line for a person: what failed, where, and what to do next."""
+    """One line for a person: what failed, where (if it is known), and what to do next."""
     service, operation, region = getattr(error, "sre_call", (service, operation, region))
     # As IAM spells it (DescribeDBInstances): a person copies it into a policy.
     name = getattr(error, "operation_name", None) or operation.title().replace("_", "")
     action = f"{IAM_PREFIX.get(service, service)}:{name}"
+    where = f" in {region}" if region else ""
     code = code_of(error)
     if code in EXPIRED:
-        return f"the AWS credentials have expired ({action} in {region}): sign in again (aws sso login) and repeat the command"
+        return (
+            f"the AWS credentials have expired ({action}{where}): sign in again (aws sso login) and repeat the command"
+        )
     if code in BAD_CREDENTIALS:
-        return f"AWS does not accept these credentials ({code} from {action} in {region}): check AWS_PROFILE or the access key"
+        return (
+            f"AWS does not accept these credentials ({code} from {action}{where}): check AWS_PROFILE or the access key"
+        )
     if is_denied(error):
         message = _message(error)
         named = _NAMED.search(message)
         permission = named[1] if named else IAM_ACTION.get(action, action)
         return (
-            f"missing permission {permission} in {region}: {message}: "
+            f"missing permission {permission}{where}: {message}: "
             f"add it to the role that runs this playbook, or use another profile"
         )
     if code:
-        return f"{action} in {region} answered {code}: {_message(error)}"
+        return f"{action}{where} answered {code}: {_message(error)}"
     if isinstance(error, boto_errors.NoCredentialsError):
         return "no AWS credentials found: export AWS_PROFILE (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or sign in with aws sso login"
     if isinstance(error, boto_errors.ProfileNotFound):
@@ -349,8 +355,8 @@ def explain(error, service=None, operation=None, region=None):
     if isinstance(error, boto_errors.NoRegionError):
         return "no AWS region given: set aws_region for this host in the inventory"
     if is_unreachable(error):
-        return f"{action} in {region} got no answer ({type(error).__name__})"
-    return f"{action} in {region}: {error}"
+        return f"{action}{where} got no answer ({type(error).__name__})"
+    return f"{action}{where}: {error}"
 
 
 def _message(error):

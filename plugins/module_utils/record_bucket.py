@@ -114,5 +114,5 @@ class Bucket:
 
 def why(error, bucket):
     """One line for people."""
-    text = explain(error) if isinstance(error, boto_errors.ClientError) else str(error)
+    text = explain(error, "s3") if isinstance(error, boto_errors.ClientError) else str(error)
     return f"the records in {bucket} cannot be had: {text}"

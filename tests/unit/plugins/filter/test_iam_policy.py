@@ -37,6 +37,12 @@ def test_what_has_no_name_is_not_allowed():
     assert filled("arn:aws:s3:::{uploads_bucket}") == []
 
 
+def test_a_list_stands_for_each_of_its_values():
+    statement = {"Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::{buckets}"]}
+    (found,) = iam_policy({"Statement": [statement]}, [{"buckets": ["one", "two"]}, {"buckets": []}])["Statement"]
+    assert found["Resource"] == ["arn:aws:s3:::one", "arn:aws:s3:::two"]
+
+
 def test_variables_of_iam_itself_are_left_alone():
     (statement,) = filled("arn:aws:iam::*:user/${aws:username}")
     assert statement["Resource"] == ["arn:aws:iam::*:user/${aws:username}"]
