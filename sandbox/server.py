@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import traceback
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -129,6 +129,43 @@ def _dispatch(server: _Server, call: Call) -> Response:
         return response
 
 
+def _hand_over(server: _Server, request: Any, **_event: Any) -> Any:
+    """The answer to a request of the seeding client, as `do_request` gives it: hundreds of calls that need no connection.
+
+    A handler of botocore's event `before-send`: what it returns is taken for what came off the wire.
+    """
+    from botocore.awsrequest import AWSResponse
+    from urllib3 import HTTPResponse
+
+    url = urlsplit(request.url)
+    headers = {
+        name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()
+    }
+    body = request.body or b""
+    if hasattr(body, "read"):
+        body = body.read()
+    call = Call(
+        request.method,
+        f"{url.path}?{url.query}" if url.query else url.path,
+        {"host": url.netloc, **headers},
+        body.encode() if isinstance(body, str) else bytes(body),
+        source="127.0.0.1",
+    )
+    response = _dispatch(server, call)
+    is_head = request.method == "HEAD"
+    known = {
+        name: str(value) for name, value in response.headers.items() if is_head or name.lower() != "content-length"
+    }
+    raw = HTTPResponse(
+        io.BytesIO(b"" if is_head else response.body),
+        known,
+        response.status,
+        preload_content=False,
+        request_method=request.method,
+    )
+    return AWSResponse(request.url, response.status, raw.headers, raw)
+
+
 def _pass_gates(world: World, call: Call) -> None:
     """Raises ApiError where one of them refuses it."""
     try:
@@ -241,13 +278,19 @@ def listen(world: World, region: str | None = None, host: str = "127.0.0.1", por
     """
     global _app
     if _app is None:
+        from moto import backends
         from moto.core import responses
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         # moto inspects the whole response class anew for every call, which costs more than most calls.
         responses.method_names_from_class = lru_cache(responses.method_names_from_class)
+        # And it lists the folder that it is installed in, twice.
+        known = frozenset(backends.list_of_moto_modules())
+        backends.list_of_moto_modules = lambda: known
         _app = DomainDispatcherApplication(create_backend_app)
     server = _Server((host, port), _Handler)
     server.world, server.app, server.region = world, _app, region
+    if region is None:
+        world.hand_over = partial(_hand_over, server)
     threading.Thread(target=server.serve_forever, args=(0.1,), name="endpoint", daemon=True).start()
     return f"http://{host}:{server.server_port}"

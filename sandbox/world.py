@@ -126,6 +126,8 @@ class World:
         self.settings = settings or Settings()
         self.lock = threading.RLock()
         self.endpoint_url = ""
+        # What answers a seeding client's botocore.awsrequest.AWSPreparedRequest; of the endpoint, once that listens.
+        self.hand_over: Callable | None = None
         self.state: dict[str, Any] = {}
         self.rules = Rules()
         self.cut_regions: set[str] = set()
@@ -212,9 +214,13 @@ class World:
 
             if "" not in self._clients:
                 self._clients[""] = boto3.Session(aws_access_key_id=SEED_KEY, aws_secret_access_key="seed")
+            # botocore says anew in each call which machine this is, unless it is told what to say.
+            config = Config(retries={"total_max_attempts": 1}, user_agent="sandbox")
             self._clients[key] = self._clients[""].client(
-                service, region, endpoint_url=self.endpoint_url, config=Config(retries={"total_max_attempts": 1})
+                service, region, endpoint_url=self.endpoint_url, config=config
             )
+            if self.hand_over:
+                self._clients[key].meta.events.register("before-send", self.hand_over)
         return self._clients[key]
 
     def background(self, function: Callable, *args: Any) -> threading.Thread:
