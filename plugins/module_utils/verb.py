@@ -202,8 +202,12 @@ def run(module, verb_class):
         module.fail_json(**_failure(verb, explain(error), before, done, plan))
     told = plan.steps if module.check_mode else done
     steps = [step.shown() for step in told]
+    changes = _changes(verb, before, told)
+    # A task that only asks says that it changes nothing; this answers it all the same.
+    asked = {"already_so": not changes["changed"]} if module.check_mode else {}
     module.exit_json(
-        **_changes(verb, before, told),
+        **changes,
+        **asked,
         before=before,
         after=after,
         steps=steps,

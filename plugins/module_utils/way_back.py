@@ -51,7 +51,14 @@ CLUSTER = {
     "api_key": "{{ kubernetes_api_key | default(omit) }}",
     "ca_cert": "{{ kubernetes_ca_cert | default(omit) }}",
 }
-RECOVERY_API = {"token": "{{ recovery_api_token | default(omit) }}", "dns_servers": "{{ dns_servers | default(omit) }}"}
+# What else a verb is told anew: how to log in, and, by undo.yml, what a person accepts.
+ANEW = {
+    "iam_revoke": {"accept_live_sessions": "{{ live_sessions_accepted | default(omit) }}"},
+    "recovery_api_rollback": {
+        "token": "{{ recovery_api_token | default(omit) }}",
+        "dns_servers": "{{ dns_servers | default(omit) }}",
+    },
+}
 # What its tasks are called: by these names a killed undo goes on, and a review knows what was taken back.
 _ASKS, _LEFT = ". Is it still as ", " left it"
 _TAKES = ". Take back: "
@@ -160,8 +167,8 @@ def tasks(back, begun):
                 "when": here,
             }
         )
-        # What refuses has no steps at all.
-        as_left = "true" if number in begun else f"still_{number}.steps | default(none) == []"
+        # What refuses does not say so.
+        as_left = "true" if number in begun else f"still_{number}.already_so | default(false)"
         made += [
             {
                 "name": _given(f"{number}{_TAKES}{what}"),
@@ -225,8 +232,7 @@ def _reached(verb, arguments, recorded):
     given, short = _given(arguments), verb.rpartition(".")[2]
     if short.startswith("k8s_"):
         given |= {"kubernetes": given["kubernetes"] | CLUSTER} if "kubernetes" in given else CLUSTER
-    if short == "recovery_api_rollback":
-        given |= RECOVERY_API
+    given |= ANEW.get(short, {})
     if any(name.startswith("login_") for name in recorded):
         given |= LOGIN | {name: _given(recorded[name]) for name in _SAID_OF_LOGIN if name in recorded}
     return given

@@ -90,6 +90,7 @@ def test_what_nothing_undoes_is_told_with_what_to_do_instead(run):
 def test_check_mode_predicts_and_changes_nothing(run):
     result = run(check=True)
     assert (result["changed"], result["after"], Counter.value) == (True, {"value": 3}, 0)
+    assert (result["already_so"], run(check=True, value=3)["already_so"]) == (False, True)
 
 
 def test_nothing_left_is_ok(run):
@@ -195,4 +196,5 @@ def test_a_step_that_only_waits_is_no_change_and_asks_for_no_fresh_lease(run):
 
     result = run(Waiting)
     assert (result["changed"], result["undo"], Waiting.kept) == (False, [], (False,))
+    assert run(Waiting, check=True)["already_so"], "a wait is no change"
     assert [step["do"] for step in result["steps"]] == ["settle"]

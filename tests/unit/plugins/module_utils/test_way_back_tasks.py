@@ -62,7 +62,7 @@ def test_each_asks_first_whether_all_is_as_it_was_left(written):
     parent = written("1-scale-prod", step(call("one")), ENDED)
     asked, back, left = tasks(parent, "1-scale-prod")
     assert (asked["check_mode"], asked["sre.runbooks.set"]) == (True, {"to": "one"})
-    assert back["when"][1] == f"{asked['register']}.steps | default(none) == []"
+    assert back["when"][1] == f"{asked['register']}.already_so | default(false)"
     assert left["when"][1] == f"not ({back['when'][1]})"
     assert tasks(parent, "1-scale-prod", begun=[1])[1]["when"][1] == "true"
 

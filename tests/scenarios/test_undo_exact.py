@@ -1,0 +1,288 @@
+# Copyright: sre.runbooks contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each playbook that changes something, taken back: every resource is what it was, but for what stays and is named here."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from kube import Namespace
+from resources import everything, left, steady
+from world import EAST, PRIMARY, WEST, World, wait_until
+
+from sandbox.ssm.machine import namespaces
+
+# A revision that was made stays registered; nobody runs it.
+REVISION = rf"^/{EAST}/task definitions:"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run of `playbook` with `said`, after `prepare`, which may say more. `stays`: patterns of what differs in the end."""
+
+    name: str
+    playbook: str
+    said: dict[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    prepare: Callable[[World], dict[str, Any] | None] = lambda world: None
+    stays: tuple[str, ...] = ()
+    # What has to be said for taking it back.
+    accepted: dict[str, Any] = field(default_factory=dict)
+    # The state before was bad: what is taken back to it cannot pass its checks.
+    was_bad: bool = False
+    # One is enough for every day.
+    is_short: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.playbook}-{self.name.replace(' ', '-')}"
+
+
+def ship(world: World) -> None:
+    """A good build, by the pipeline: what is wrong with it nobody has to see."""
+    world.sandbox.fault("bad-build", build="good")
+    wait_until(lambda: world.is_settled(EAST), "it is rolled out", 40)
+
+
+def ship_and_keep(world: World) -> None:
+    """With a snapshot that the recovery API took before."""
+    import http.client
+
+    names = world.names(EAST)
+
+    def ask(method: str, path: str) -> bool:
+        connection = http.client.HTTPConnection("127.0.3.10", world.sandbox.state["http_port"], timeout=10)
+        try:
+            connection.request(method, path, headers={"Authorization": f"Bearer {world.secret('recovery_api')}"})
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    wait_until(lambda: ask("GET", "/health"), "the recovery API serves")
+    assert ask("POST", f"/api/v1/disaster-recovery/snapshot/{names['cluster']}/{names['service']}")
+    ship(world)
+
+
+def ship_to_the_fleet(world: World) -> None:
+    world.sandbox.fault("bad-fleet", build="good")
+    group = world.sandbox.state["fleet"]["auto_scaling_group"]
+    refreshes = lambda: world.aws("autoscaling").describe_instance_refreshes(AutoScalingGroupName=group)  # noqa: E731
+    wait_until(lambda: refreshes()["InstanceRefreshes"][0]["Status"] == "Successful", "the refresh", 60)
+
+
+def ship_blue_green(world: World) -> None:
+    world.sandbox.fault("bad-blue-green", build="good", stage="succeeded")
+
+
+def namespace(world: World) -> Namespace:
+    known = world.sandbox.state["kubernetes"]
+    return Namespace(known["kubeconfig"], known["context"], known["namespace"])
+
+
+def pods_serve(world: World, image: str = "") -> None:
+    space, name = namespace(world), world.sandbox.state["kubernetes"]["deployment"]
+
+    def serve() -> bool:
+        found = space.get(name)
+        counts = [found["status"].get(key) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+        is_seen = found["status"].get("observedGeneration") == found["metadata"]["generation"]
+        return is_seen and counts == [found["spec"]["replicas"]] * 3
+
+    wait_until(serve, f"pods serve {image}", 40)
+
+
+def ship_pods(world: World) -> None:
+    pods_serve(world)
+    space, name = namespace(world), world.sandbox.state["kubernetes"]["deployment"]
+    known = space.get(name)["spec"]["template"]["spec"]["containers"][0]
+    image = f"{known['image'].rpartition(':')[0]}:v1"
+    space.patch(name, {"spec": {"template": {"spec": {"containers": [{"name": known["name"], "image": image}]}}}})
+    pods_serve(world, image)
+
+
+def by_the_ingress(world: World) -> dict[str, Any]:
+    """Which users of this name come through."""
+    pods_serve(world)
+    url = world.sandbox.state["kubernetes"]["ingress_url"]
+    return {"smoke_tests": [{"name": "health", "url": f"{url}/health"}]}
+
+
+def a_suspect(world: World) -> dict[str, Any]:
+    pods_serve(world)
+    name = world.sandbox.state["kubernetes"]["deployment"]
+    return {"suspects": namespace(world).pods(name)[0]["metadata"]["name"]}
+
+
+def a_user(world: World) -> None:
+    world.aws("iam").create_user(UserName="deploy")
+    world.aws("iam").create_access_key(UserName="deploy")
+
+
+def the_image_before(world: World) -> dict[str, Any]:
+    """By its digest."""
+    found = world.aws("ecr").describe_images(repositoryName="regami-api", imageIds=[{"imageTag": "v1"}])
+    digest = found["imageDetails"][0]["imageDigest"]
+    return {"good_image": f"123456789012.dkr.ecr.{EAST}.amazonaws.com/regami-api@{digest}"}
+
+
+def lost_objects(world: World) -> dict[str, Any]:
+    world.sandbox.fault("objects-lost", count=6)
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=30)
+    return {"at": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def a_moment(world: World) -> dict[str, Any]:
+    """Before all rows were deleted; a backup has the log."""
+    world.start_users(pinned=False)
+    moment = time.time()
+    world.await_users(10)
+    with world.session(EAST) as query:
+        query("DELETE FROM rows")
+    world.stop_users(more=0)
+    latest = lambda: world.database(EAST)["LatestRestorableTime"].timestamp()  # noqa: E731
+    wait_until(lambda: latest() > moment, "the log in safety")
+    at = datetime.datetime.fromtimestamp(moment, datetime.UTC)
+    return {"restore_time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+
+
+def nobody_serves(world: World) -> None:
+    names = world.names(EAST)
+    world.aws("ecs").update_service(cluster=names["cluster"], service=names["service"], desiredCount=0)
+    wait_until(lambda: world.healthy_targets(EAST) == 0, "it is drained")
+
+
+def an_intruder(world: World) -> dict[str, Any]:
+    if namespaces() is None:
+        pytest.skip("this machine allows no file systems of their own")
+    world.sandbox.fault("intruder")
+    return {"instance": world.sandbox.state["intruder"]["instance"]}
+
+
+def green(world: World) -> None:
+    world.sandbox.control("green")
+
+
+def closed(world: World) -> None:
+    assert world.runbook.run("traffic", mode="block").returncode == 0
+
+
+FLEET = {"env": "sandbox_fleet"}
+CLUSTER = {"env": "sandbox_kubernetes"}
+ZONE = {"zone": "us-east-1b", "accept_healthy_zone": True}
+RESTORED = (
+    rf"^/{EAST}/(rds describe_db_instances|databases)/{PRIMARY}-restored",
+    rf"^/{EAST}/rds describe_db_snapshots:.*{PRIMARY}-before-{PRIMARY}-restored",
+)
+CASES = (
+    Case("ecs", "emergency_scale", {"capacity": "+50%"}),
+    Case("less", "emergency_scale", {"capacity": "-1"}),
+    Case("api", "emergency_scale", {"capacity": "4", "strategy": "api"}),
+    Case("asg", "emergency_scale", {**FLEET, "capacity": "+50%"}),
+    Case("kubernetes", "emergency_scale", {**CLUSTER, "capacity": "+50%"}, prepare=pods_serve),
+    Case("block", "traffic", {"mode": "block", "allow_from": "127.0.0.9/32"}),
+    Case("maintenance", "traffic", {"mode": "maintenance"}),
+    Case("restore", "traffic", {"mode": "restore"}, prepare=closed, was_bad=True),
+    Case("kubernetes", "traffic", {**CLUSTER, "mode": "maintenance"}, prepare=by_the_ingress),
+    Case(
+        "dns",
+        "traffic",
+        {"mode": "maintenance", "strategy": "dns", "maintenance_target": {"values": ["127.96.7.7"]}},
+    ),
+    Case("ecs", "rollback_deployment", prepare=ship),
+    Case("alb", "rollback_deployment", {"strategy": "alb"}, prepare=green),
+    Case("api", "rollback_deployment", {"strategy": "api"}, prepare=ship_and_keep),
+    Case("asg", "rollback_deployment", FLEET, prepare=ship_to_the_fleet),
+    Case(
+        "kubernetes",
+        "rollback_deployment",
+        {**CLUSTER, "to_revision": 2},
+        prepare=ship_pods,
+        # By which the next rollback knows what was left, and does not go there again.
+        stays=("/annotations/sre.runbooks/undo:",),
+    ),
+    Case("codedeploy", "rollback_deployment", {"env": "sandbox_codedeploy"}, prepare=ship_blue_green),
+    Case("ecs", "zone_outage", ZONE),
+    Case("asg", "zone_outage", {**FLEET, **ZONE}),
+    Case("variable", "emergency_replica", stays=(REVISION,)),
+    Case(
+        "limit and raise",
+        "db_connections",
+        {"steps": "limit,raise", "even_if_enough": True, "connection_limit": 60, "max_connections": 150},
+    ),
+    Case("resize", "db_connections", {"steps": "resize", "even_if_enough": True, "db_instance_class": "db.r5.large"}),
+    Case("bypass", "cache_failure", {"remedy": "bypass"}, stays=(REVISION,)),
+    Case("scale", "performance_degradation", {"remedy": "scale"}),
+    Case("resize", "performance_degradation", {"remedy": "resize", "task_memory": 2048}, stays=(REVISION,)),
+    Case("memory", "high_error_rate", {"remediate": True, "cause": "memory_leak"}, stays=(REVISION,)),
+    Case("scale", "service_outage", prepare=nobody_serves, was_bad=True),
+    Case(
+        "policy",
+        "s3_upload_failure",
+        {"remediate": True},
+        prepare=lambda world: world.sandbox.fault("uploads-denied", how="bucket"),
+    ),
+    Case("moment", "restore_objects", prepare=lost_objects),
+    Case(
+        "task definition",
+        "restore_from_backup",
+        {"switch": "task_definition"},
+        prepare=a_moment,
+        stays=(REVISION, *RESTORED),
+    ),
+    Case(
+        "names", "restore_from_backup", {"switch": "rename", "accept_sessions": True}, prepare=a_moment, stays=RESTORED
+    ),
+    Case("isolate a pod", "security_breach", {**CLUSTER, "steps": "isolate"}, prepare=a_suspect, is_short=True),
+    Case("isolate all", "security_breach", {**CLUSTER, "steps": "isolate", "isolate_all": True}, prepare=pods_serve),
+    Case(
+        "revoke",
+        "security_breach",
+        {"steps": "revoke", "principal": "user/deploy"},
+        prepare=a_user,
+        accepted={"accept_live_sessions": True},
+    ),
+    Case("deploy", "security_breach", {"steps": "deploy"}, prepare=the_image_before, stays=(REVISION,)),
+    Case(
+        "instance",
+        "contain_instance",
+        FLEET,
+        prepare=an_intruder,
+        stays=(rf"^/{EAST}/ec2 describe_snapshots", "^/everywhere/buckets/"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(each, marks=() if each.is_short else pytest.mark.soak, id=each.id) for each in CASES],
+)
+def test_taken_back_all_is_what_it_was(world: World, case: Case) -> None:
+    said = case.said | (case.prepare(world) or {})
+    before = steady(world)
+    run = world.runbook.run(case.playbook, *case.flags, **said)
+    assert (run.returncode, run.recap["changed"] > 0) == (0, True), run.output
+    back = world.runbook.run("undo", env=said.get("env", "sandbox"), **case.accepted)
+    assert back.returncode == (2 if case.was_bad else 0), back.output
+    assert not [each["step"] for each in back.timeline if "Left alone" in each.get("step", "")], back.output
+    # Tasks and targets that go take a moment.
+    deadline = time.monotonic() + 20
+    while (found := left(before, everything(world), case.stays)) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert found == [], json.dumps(found, indent=1)
+
+
+@pytest.mark.soak
+def test_a_failover_says_what_to_do_instead(world: World) -> None:
+    assert world.runbook.run().returncode == 0
+    back = world.runbook.run("undo")
+    assert (back.returncode, back.mutations) == (2, [])
+    assert "playbooks/db_reprotect.yml, then playbooks/db_failover.yml with the other env" in back.complaints[0]
+    assert world.takes_writes(WEST)
