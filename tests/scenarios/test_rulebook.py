@@ -59,7 +59,8 @@ def ran(printed: str) -> Counter:
 
 
 def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_path: Path) -> None:
-    with started(tmp_path, stand_in, tmp_path / "hosts.yml", {}) as rulebook:
+    ours = str(tmp_path / "ansible_collections/sre/runbooks/playbooks")
+    with started(tmp_path, stand_in, tmp_path / "hosts.yml", {}, playbooks=ours) as rulebook:
         for _time in range(8):
             assert rulebook.alert(of_alertmanager("ServiceDown", "{{ 7 * 7 }} down")) == 200
         assert rulebook.alert(of_alertmanager("Foreign", runbook_env="elsewhere")) == 200
