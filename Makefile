@@ -48,8 +48,12 @@ lint: $(READY) ## Check style: ruff, ansible-lint (production profile), changelo
 	antsibull-changelog lint
 
 .PHONY: contract
-contract: $(READY) ## Check that each verb, playbook and role has all that it must have
-	pytest tests/contract
+contract: $(READY) ## Check that each verb, playbook and role has all that it must have, and AWX what they say
+	pytest tests/contract tests/awx
+
+.PHONY: awx
+awx: $(READY) ## Write the job templates, surveys and workflows for AWX anew from the playbooks
+	python -m awx
 
 .PHONY: units
 units: $(READY) ## Run the unit tests as ansible-test does
@@ -93,7 +97,7 @@ pytest: $(READY) ## Run the tests of whole runs, of the sandbox and of databases
 
 .PHONY: soak
 soak: $(READY) ## Run the long tests that the others leave out
-	pytest -m soak tests/scenarios tests/sandbox tests/drills
+	pytest -m soak tests/awx tests/scenarios tests/sandbox tests/drills
 
 # Each call says which playbook makes it, and each sandbox notes what it takes. As long as the tests, the long ones included.
 .PHONY: iam

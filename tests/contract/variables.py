@@ -37,13 +37,18 @@ class _Any(dict):
         return True
 
 
+class _Loader(yaml.SafeLoader):
+    """`!unsafe` is text that ansible does not render."""
+
+
+_Loader.add_constructor("!unsafe", lambda _loader, _node: "")
 _JINJA = jinja2.Environment()
 _JINJA.filters, _JINJA.tests = _Any(), _Any()
 
 
 def read_by(playbook: Path) -> tuple[set[str], set[str]]:
     """All names that its templates speak of, and those of them that nothing in it sets, a task's result or a variable of a task."""
-    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in reached(playbook)]
+    documents = [yaml.load(path.read_text(encoding="utf-8"), _Loader) for path in reached(playbook)]
     named = {name for document in documents for text in _templates(document) for name in _names(text)} - MAGIC
     defaults = {name for document in documents if isinstance(document, dict) for name in document}
     return named, named - defaults - {name for document in documents for name in _set_by(document)}
