@@ -24,7 +24,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 # What the callback found, for the guard's process.
 REFUSED_VARIABLE = "SRE_RUNBOOKS_REFUSED"
-# The dict that `set_stats` leaves for the next job of a workflow, which AWX gives to it as an extra variable.
+# What a job leaves for the next one of a workflow, which AWX gives to it as an extra variable.
 ARTIFACTS = "sre_runbooks"
 # Beside it, what ansible-rulebook limits the hosts by of what it starts from such a dict.
 LIMITS = "meta"
@@ -71,6 +71,14 @@ def arguments(playbook):
 def _specs(folder, name):
     with open(os.path.join(folder, f"{name}.meta.yml"), encoding="utf-8") as text:
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
+
+
+def artifacts(**values):
+    """What a verb returns so that the next job of a workflow, and who waits for this one, has these values.
+
+    It is the key by which `set_stats` works: the strategy of ansible takes it from any task, and AWX keeps it as the artifacts of the job.
+    """
+    return {"ansible_stats": {"data": {ARTIFACTS: values}, "per_host": False, "aggregate": True}}
 
 
 def unanswered(said, there):

@@ -77,6 +77,11 @@ notes:
   type: list
   elements: str
   sample: []
+ansible_stats:
+  description: What the artifacts of a job in AWX have as C(sre_runbooks), the record of the run and its incident.
+  returned: unless refused
+  type: dict
+  sample: {data: {sre_runbooks: {record: 2026-11-22T023053Z-db_failover-prod, incident: 2026-11-22-checkout}}, per_host: false, aggregate: true}
 before:
   description: The account found.
   returned: unless refused
@@ -108,8 +113,9 @@ waited_seconds:
 
 import os
 
-from ansible_collections.sre.runbooks.plugins.module_utils import incidents, records
+from ansible_collections.sre.runbooks.plugins.module_utils import incidents, record, records
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
+from ansible_collections.sre.runbooks.plugins.module_utils.extra_vars import artifacts
 from ansible_collections.sre.runbooks.plugins.module_utils.guard import (
     plan,
     refuse_placeholders,
@@ -156,9 +162,11 @@ class RunGuard(Verb):
         return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
 
     def returned(self):
+        folder = os.environ.get(record.FOLDER_VARIABLE, "")
+        told = artifacts(record=os.path.basename(folder), incident=self.incident or "")
         if self.incident is None:
-            return {"entries": []}
-        return {"incident": self.incident, "entries": [{"event": "joined", "incident": self.incident}]}
+            return {"entries": [], **told}
+        return {"incident": self.incident, "entries": [{"event": "joined", "incident": self.incident}], **told}
 
     def view(self, observed):
         return observed

@@ -119,6 +119,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_stats:
+  description: What the artifacts of a job in AWX have as C(sre_runbooks), the severity and what to run next.
+  returned: unless refused
+  type: dict
+  sample: {data: {sre_runbooks: {severity: P1, next: {playbook: db_failover}}}, per_host: false, aggregate: true}
 severity:
   description: One of O(severities), null where no rule is broken.
   returned: unless refused
@@ -190,6 +195,7 @@ import time
 from ansible_collections.sre.runbooks.plugins.module_utils import alarms, ecs, smoke, triage
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.extra_vars import artifacts
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -268,6 +274,7 @@ class TriageAssess(Verb):
         least = "at least " if seen.blind else ""
         well = "no rule is broken yet" if verdict.findings else "no rule is broken"
         word = f"severity {least}{verdict.severity}" if verdict.severity else well
+        next_one = {"playbook": step.playbook, "command": command, "because": step.because}
         return Plan(
             notes=(word, *evidence, *unjudged, *blind, f"so far: {step.because}", f"next: {command}"),
             returned={
@@ -275,7 +282,8 @@ class TriageAssess(Verb):
                 "evidence": evidence,
                 "unjudged": list(verdict.unjudged),
                 "blind": list(seen.blind),
-                "next": {"playbook": step.playbook, "command": command, "because": step.because},
+                "next": next_one,
+                **artifacts(severity=verdict.severity, next=next_one),
             },
         )
 

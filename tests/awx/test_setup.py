@@ -178,6 +178,8 @@ def assert_set_up_twice(awx: Server, *said: str) -> None:
     assert "planted-secret" not in first + again
 
 
+# Some forty modules, each a process of its own.
+@pytest.mark.soak
 def test_one_playbook_is_set_up_and_nothing_changes_when_typed_again(awx: Server) -> None:
     assert_set_up_twice(awx, "only=kill_queries")
     there = awx.controller

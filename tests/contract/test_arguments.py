@@ -60,6 +60,15 @@ def test_what_a_playbook_reads_may_be_said(playbook: Path) -> None:
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_default_is_that_of_the_playbook(playbook: Path) -> None:
+    """Where a template of it has one; a survey gives its own as an answer."""
+    text = "\n".join(path.read_text() for path in variables.reached(playbook))
+    for name, option in spec(playbook)["options"].items():
+        for found in re.findall(rf"\b{name} \| default\(([\d.]+|true|false|'\w+')\)", text):
+            assert "default" not in option or yaml.safe_load(found) == option["default"], name
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_header_comment_says_what_may_be_said(playbook: Path) -> None:
     there = known(playbook)
     header = playbook.read_text().partition("\n- name:")[0]

@@ -1,6 +1,6 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""As AWX runs a job: ansible-runner, a copy of the project, extra vars from a survey, nobody at a keyboard."""
+"""As AWX runs a job: ansible-runner, a copy of the project, its inventory as a script, extra vars from a survey, nobody at a keyboard."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import pytest
 from runbook import BIN, DEADLINE, REPOSITORY
 from world import World
 
+# What AWX 24.6.1 adds to the extra vars of a job (awx_meta_vars of awx/main/models/unified_jobs.py), and what a question of its survey that
+# nobody answered comes as.
+OF_AWX = {"awx_job_id": 7, "awx_job_launch_type": "manual", "awx_user_name": "jane", "tower_job_id": 7, "incident": ""}
 NOT_OF_THE_PROJECT = shutil.ignore_patterns(".git", ".venv", ".cache", ".sandbox", "incidents", "tests", "__pycache__")
 
 
@@ -22,10 +25,23 @@ def job(tmp_path: Path):
     shutil.copytree(REPOSITORY, tmp_path / "project", symlinks=True, ignore=NOT_OF_THE_PROJECT)
 
     def run(world: World, **survey) -> tuple[int, str]:
-        (tmp_path / "env").mkdir(exist_ok=True)
-        (tmp_path / "env" / "extravars").write_text(json.dumps(survey))
         environment = world.runbook.environment
         del environment["ANSIBLE_CONFIG"]  # the project brings its own
+        exported = subprocess.run(
+            [BIN / "ansible-inventory", "--inventory", "inventories/sandbox", "--list", "--export"],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        # AWX reads an inventory in this way, keeps it, and gives it to the job as a script that prints it.
+        script = tmp_path / "inventory" / "hosts"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!{BIN / 'python'}\nprint({exported.stdout!r})\n")
+        script.chmod(0o700)
+        (tmp_path / "env").mkdir(exist_ok=True)
+        (tmp_path / "env" / "extravars").write_text(json.dumps(OF_AWX | survey))
         done = subprocess.run(
             [BIN / "ansible-runner", "run", tmp_path, "--playbook", "playbooks/db_failover.yml"],
             env=environment,
@@ -41,8 +57,14 @@ def job(tmp_path: Path):
     return run
 
 
-def test_job_recovers_and_shows_progress(switchover, world: World, job) -> None:
-    code, shown = job(world, env="sandbox", confirm_required=True, confirm=True)
+def artifacts(folder: Path) -> dict:
+    """What AWX keeps of a job for the next one of its workflow: `set_stats`, in the last event."""
+    events = (json.loads(path.read_text()) for path in folder.glob("artifacts/*/job_events/*.json"))
+    return next(event["event_data"]["artifact_data"] for event in events if event["event"] == "playbook_on_stats")
+
+
+def test_job_recovers_and_shows_progress(switchover, world: World, job, tmp_path: Path) -> None:
+    code, shown = job(world, env="sandbox", confirm_required=True, confirm="true")
     assert code == 0, shown
     for line in (
         "regami-service drains: ",
@@ -53,6 +75,7 @@ def test_job_recovers_and_shows_progress(switchover, world: World, job) -> None:
     ):
         assert line in shown
     assert world.snapshot() == switchover.state
+    assert artifacts(tmp_path)["sre_runbooks"]["record"].endswith("-db_failover-sandbox")
 
 
 def test_job_that_nobody_confirmed_ends(untouched: World, job) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.extra_vars import (
     REFUSED_VARIABLE,
     Arguments,
     arguments,
+    artifacts,
     refusal,
     unanswered,
 )
@@ -102,6 +103,11 @@ def test_spec_brings_what_it_shares_and_what_is_said_to_tasks_of_others(tmp_path
     there = arguments(str(tmp_path / "a.yml"))
     assert (there.playbook, set(there.options), set(there.others)) == ("a", {"env", "x", "y"}, {"env", "peer"})
     assert arguments(str(tmp_path / "of_a_team.yml")) is None
+
+
+def test_artifacts_are_what_the_next_job_may_be_told():
+    (name,) = artifacts(severity="P1")["ansible_stats"]["data"]
+    assert refused(**{name: {"severity": "P1"}}) is None
 
 
 def test_guard_refuses_what_the_callback_found():
