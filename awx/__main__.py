@@ -22,7 +22,7 @@ def files(root: Path) -> dict[str, str]:
         "job_templates.yml": _text({"awx_job_templates": templates.job_templates(root)}),
         "workflows.yml": _text({"awx_workflows": templates.workflows(root)}),
         "credential_types.yml": _text({"awx_credential_types": templates.credential_types(root)}),
-        "schedules.yml": _text({"awx_schedules": templates.schedules(root)}),
+        "schedules.yml": _text({"awx_schedules": templates.schedules()}),
     }
 
 

@@ -17,7 +17,7 @@ from awx.survey import survey
 INVENTORIES = ("prod", "secondary")
 # Seconds after which a plan that nobody has looked at is no longer approved: the world has moved on.
 APPROVAL_TIMEOUT = 3600
-# What is asked of prod regularly, beside the drills; times in UTC, rules as AWX takes them: no BYDAY with a number in front.
+# What is asked of prod regularly; times in UTC, rules as AWX takes them: no BYDAY with a number in front.
 REGULARLY = (
     {
         "name": "Is prod as it should be",
@@ -87,24 +87,9 @@ def credential_types(root: Path) -> list[dict[str, Any]]:
     ]
 
 
-def schedules(root: Path) -> list[dict[str, Any]]:
-    """What is asked of prod regularly, and the drills of drills/schedule.yml once there is a playbook for them."""
-    drills = root / "drills/schedule.yml"
-    if not (root / "playbooks/drill.yml").exists() or not drills.exists():
-        return list(REGULARLY)
-    due = yaml.safe_load(drills.read_text(encoding="utf-8"))["schedule"]
-    return [
-        *REGULARLY,
-        *(
-            {
-                "name": each["name"],
-                "template": "drill",
-                "rrule": each["rrule"],
-                "extra_data": {"env": each["env"], "drill": each["kind"]},
-            }
-            for each in due
-        ),
-    ]
+def schedules() -> list[dict[str, Any]]:
+    """What is asked of prod regularly. No drill: somebody has to consent to each, see drills/schedule.yml for when they are due."""
+    return list(REGULARLY)
 
 
 def _of_playbook(root: Path, playbook: Path) -> Iterator[dict[str, Any]]:

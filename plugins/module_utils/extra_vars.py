@@ -12,6 +12,7 @@ not know alone; so this holds for older ones too, and refuses them.
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 from typing import NamedTuple
 
@@ -64,12 +65,24 @@ def arguments(playbook):
         _specs(folder, each)[each] for each in own.get("tasks_of", [])
     ]:
         options.update(spec["options"])
-    others = {each: option for part in shared.values() for each, option in part["options"].items()}
+    others = {
+        each: option for part in [*_of_roles(folder), *shared.values()] for each, option in part["options"].items()
+    }
     return Arguments(name, options | own["options"], others)
 
 
+def _of_roles(folder):
+    """The argument specs of the roles beside the folder of the playbooks, whose variables an inventory may set, too."""
+    for path in sorted(glob.glob(os.path.join(folder, "..", "roles", "*", "meta", "argument_specs.yml"))):
+        yield from _read(path).values()
+
+
 def _specs(folder, name):
-    with open(os.path.join(folder, f"{name}.meta.yml"), encoding="utf-8") as text:
+    return _read(os.path.join(folder, f"{name}.meta.yml"))
+
+
+def _read(path):
+    with open(path, encoding="utf-8") as text:
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
 
 

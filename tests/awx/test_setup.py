@@ -107,7 +107,7 @@ def test_question_without_an_answer_of_its_own_can_be_left_open() -> None:
 def test_schedules_are_such_as_awx_takes() -> None:
     for each in read("schedules.yml"):
         check_rrule(each["rrule"])
-        assert each["template"] in TEMPLATES
+        launched(TEMPLATES[each["template"]]["survey"], each["extra_data"])
     for each in yaml.safe_load((ROOT / "drills/schedule.yml").read_text())["schedule"]:
         check_rrule(each["rrule"])
 
