@@ -20,13 +20,15 @@ from typing import Any
 from sandbox.client import Sandbox, SandboxError
 
 from .collection import REPOSITORY, drill_watch
-from .result import Held, runs, told
+from .result import Held, is_under_way, runs, told
 from .scenario import Breakage, DrillError, Scenario
 from .steady import SIGNS, MustEnd, Sign, Users
 
 LOOK_SECONDS = 0.5
 # A service that was just started becomes steady within this.
 SETTLE_SECONDS = 60.0
+# A run takes no longer to verify what it did.
+RUN_SECONDS = 180.0
 # Of the time before, so much is drawn.
 BEFORE_SECONDS = 15
 
@@ -80,6 +82,7 @@ class Exercise:
         with self._responder(auto) as responder:
             try:
                 self._follow(watch, lambda symptoms: self._look(watch, symptoms, responder))
+                self._let_runs_end()
             except KeyboardInterrupt:
                 watch.outcome, self._why = drill_watch.GIVEN_UP, "ended by hand"
             except (MustEnd, SandboxError) as error:
@@ -95,6 +98,12 @@ class Exercise:
             look(symptoms)
             if watch.outcome:
                 return symptoms
+            time.sleep(LOOK_SECONDS)
+
+    def _let_runs_end(self) -> None:
+        """All is well, and the run that made it so is still verifying: to end the sandbox now would fail it."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while any(map(is_under_way, runs(self.incidents).values())) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
 
     def _look(self, watch: drill_watch.Watch, symptoms: list[str], responder: Responder) -> None:
@@ -201,8 +210,5 @@ class Responder(Somebody):
     def end(self) -> None:
         """Ansible ends its own tasks at SIGTERM; the lease of a run that is gone is free."""
         if self._process is not None and self._process.poll() is None:
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                self._process.terminate()
-                self._process.wait(15)
+            self._process.terminate()
+            self._process.wait(30)

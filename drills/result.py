@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import turns
-from .collection import record
+from .collection import is_dead, record
 from .score import score
 
 FELT = ("requests", "failed_requests", "error_seconds", "rto_seconds", "acknowledged_writes", "lost_writes")
@@ -81,3 +81,9 @@ def told(
 def runs(incidents: Path) -> dict[str, list[dict]]:
     """{name of its record: its events} of every run in a folder of records."""
     return {path.parent.name: record.events(path.parent) for path in sorted(incidents.glob("*/timeline.jsonl"))}
+
+
+def is_under_way(events: list[dict]) -> bool:
+    """Whether the run of this timeline goes on, on this machine."""
+    ended = any(each["event"] == "run_ended" for each in events)
+    return bool(events) and not ended and not is_dead(events[0]["run"])

@@ -1,7 +1,10 @@
 # Copyright: sre.runbooks contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is well: how users are served, and whether an intruder is cut off. Asserted before a drill, waited for after it."""
+"""What is well: users are served, the database lets more of them in, an intruder is cut off.
+
+Asserted before a drill, waited for after it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import psycopg2
+
 from sandbox.client import Sandbox
+from sandbox.distress import APPLICATION_USER
 from sandbox.journal import Journal
 
 # Users are judged by what they asked within so many seconds: enough for a dozen requests of the quietest load.
@@ -86,6 +92,33 @@ def _lines(journal: Journal) -> list[dict]:
     return []
 
 
+# ---- the database -------------------------------------------------------------------------------------------------
+
+
+class Connections:
+    """Whether another process of the application would be let in: users do not notice at once, since pools keep what they have."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def symptoms(self, now: float) -> list[str]:
+        region = self._sandbox.state["regions"]["us-east-1"]
+        found = self._sandbox.boto("rds").describe_db_instances(DBInstanceIdentifier=region["db_instance"])
+        endpoint = found["DBInstances"][0]["Endpoint"]
+        try:
+            psycopg2.connect(
+                host=endpoint["Address"],
+                port=endpoint["Port"],
+                dbname=self._sandbox.state["db_name"],
+                user=APPLICATION_USER,
+                password=(self._sandbox.home / "secrets" / "db_app").read_text(),
+                connect_timeout=2,
+            ).close()
+        except psycopg2.Error as error:
+            return [f"the database takes no connection: {str(error).strip().splitlines()[-1]}"]
+        return []
+
+
 # ---- an intruder ---------------------------------------------------------------------------------------------------
 
 
@@ -128,4 +161,4 @@ def _answers(connection: socket.socket) -> bool:
         return False
 
 
-SIGNS: dict[str, Callable[[Sandbox], Sign]] = {"intruder": Intruder}
+SIGNS: dict[str, Callable[[Sandbox], Sign]] = {"connections": Connections, "intruder": Intruder}

@@ -13,6 +13,8 @@ from .collection import timeline
 
 # A run that undoes another one mends, whatever it takes back.
 ALWAYS_RIGHT = ("undo",)
+# What the application itself does as it serves its users.
+OF_THE_APPLICATION = ("s3:PutObject",)
 RIGHT, WRONG, LOOKED, NOTHING = "right", "wrong", "looked", "came to nothing"
 
 
@@ -77,6 +79,9 @@ def by_hand(calls: list[dict], turns: list[Turn], now: float) -> list[str]:
     made = [
         f"{call['service']}:{call['action']} {call['region']}"
         for call in calls
-        if call["mutation"] and (call["status"] or 0) < 300 and not any(a <= call["time"] <= b for a, b in spans)
+        if f"{call['service']}:{call['action']}" not in OF_THE_APPLICATION
+        and call["mutation"]
+        and (call["status"] or 0) < 300
+        and not any(a <= call["time"] <= b for a, b in spans)
     ]
     return [name if count == 1 else f"{name} ({count} times)" for name, count in Counter(made).items()]

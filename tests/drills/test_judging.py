@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 import yaml
 
-from drills import scenario, score, steady, turns
+from ansible_collections.sre.runbooks.plugins.module_utils import lease
+from drills import result, scenario, score, steady, turns
 from drills.collection import REPOSITORY, record
 
 NOW = 1_000_000.0
@@ -90,7 +92,12 @@ def call(at: float, mutation: bool = True, status: int = 200) -> dict:
 
 def test_by_hand_is_what_was_changed_while_no_run_was_under_way() -> None:
     taken = turns.of_runs({"a": run("db_failover", CHANGE)}, ("db_failover",))
-    calls = [call(5), call(50, mutation=False), call(51, status=400)]
+    calls = [
+        call(55) | {"service": "s3", "action": "PutObject"},
+        call(5),
+        call(50, mutation=False),
+        call(51, status=400),
+    ]
     assert turns.by_hand(calls, taken, NOW + 60) == []
     assert turns.by_hand([*calls, call(52), call(53)], taken, NOW + 60) == ["ecs:UpdateService r (2 times)"]
 
@@ -101,6 +108,17 @@ def test_points_are_lost_for_time_for_writes_and_for_wrong_turns() -> None:
     assert score.score(60 * 10, 60, 3, 1).as_dict() == {"time": 0.0, "data": 27, "turns": 10, "points": 37}
     assert score.score(10, 60, None, 5).points == score.TIME
     assert score.score(None, 60, 0, 0).points == 0
+    # Where nobody writes, the rest is all.
+    assert score.score(40, 60, None, 0, measured=False).points == 100
+
+
+def test_a_run_is_under_way_until_it_ends_or_its_process_is_gone() -> None:
+    """So long the sandbox stays: the run that recovered is still verifying."""
+    begun = {"event": "run_started", "run": lease.run_id(os.getpid())}
+    assert result.is_under_way([begun, {"event": "step"}])
+    assert not result.is_under_way([begun, {"event": "run_ended"}])
+    gone = begun["run"].rpartition(":")[0] + ":1"
+    assert not result.is_under_way([begun | {"run": gone}]) and not result.is_under_way([])
 
 
 def test_every_kind_of_drill_is_there_and_what_helps_is_a_playbook() -> None:
