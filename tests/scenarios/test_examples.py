@@ -31,6 +31,8 @@ REFUSED = {
     "Back to the revision that was good": "regami-api:2 was deregistered",
     "Not across a migration that the old code cannot live with": "regami-api:2 was deregistered",
     # No run has changed anything here, and no incident was opened.
+    # Nothing was proposed.
+    "Somebody approves it": "there is no proposal",
     "Write a line": "no incident is open in prod",
     "Close it": "no incident is open in prod",
     "Write the review of an incident": "knows no incident 2026-11-21-checkout-fails",
