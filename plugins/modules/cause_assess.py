@@ -304,6 +304,10 @@ class CauseAssess(Verb):
         signals = gathered(observed, wanted)
         verdict = causes.judge(signals, cause_rules.CAUSES)
         unseen = [line for lines in signals.unseen.values() for line in lines]
+        ringing = observed["alarms"]
+        if isinstance(ringing, Exception):
+            unseen.append(f"alarms: {reason(ringing)}")
+            ringing = []
         return Plan(
             notes=tuple(_words(verdict, unseen)),
             returned={
@@ -316,7 +320,7 @@ class CauseAssess(Verb):
                 "trouble": verdict.trouble,
                 "part": cause_rules.part(signals),
                 "metrics": list(signals.metrics),
-                "alarms": [] if isinstance(observed["alarms"], Exception) else observed["alarms"],
+                "alarms": ringing,
                 "patterns": list(signals.patterns),
                 "changes": [vars(each) for each in signals.changes],
                 "revision": signals.revision,

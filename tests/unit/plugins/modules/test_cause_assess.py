@@ -382,9 +382,12 @@ def test_the_plan_says_what_it_could_not_see():
             metrics=({}, {"us-east-1": "denied"}),
             changes={"CloudTrail": Stop("denied too")},
             tasks=Stop("no answer"),
+            alarms=Stop("no permission"),
         ),
         wanted(),
     )
-    assert plan.returned["unseen"] == ["tasks: no answer", "metrics in us-east-1: denied", "CloudTrail: denied too"]
+    others = ["metrics in us-east-1: denied", "CloudTrail: denied too", "alarms: no permission"]
+    assert plan.returned["unseen"] == ["tasks: no answer", *others]
+    assert plan.returned["alarms"] == []
     assert plan.returned["cause"] == "unhandled_exception"
     assert plan.returned["confidence"] < plan.returned["causes"][0]["score"]
