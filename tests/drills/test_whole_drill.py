@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -43,9 +45,11 @@ def left_behind(reports: Path) -> list[str]:
 
 
 @pytest.fixture
-def reports(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o711)
-    return tmp_path
+def reports() -> Iterator[Path]:
+    """Where PostgreSQL's user can pass, which he cannot through pytest's folders."""
+    with tempfile.TemporaryDirectory(prefix="sre-drills-") as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
 
 
 def test_the_list_names_every_scenario(reports: Path) -> None:
