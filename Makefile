@@ -66,7 +66,7 @@ sanity: $(READY) ## Run ansible-test's sanity tests
 # antsibull-docs would also check the markup, but it takes our action routing for renamed modules.
 .PHONY: docs
 docs: $(READY) ## Check that the documentation of every plugin and role renders
-	for type in module callback filter role; do \
+	for type in module callback filter lookup role; do \
 	    names=$$(ansible-doc --type $$type --list sre.runbooks 2>/dev/null | awk '/^sre\./ { print $$1 }'); \
 	    [ -z "$$names" ] || ansible-doc --type $$type $$names >/dev/null; \
 	done

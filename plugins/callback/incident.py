@@ -71,6 +71,7 @@ class CallbackModule(CallbackBase):
         self.playbook = self.env = self.arguments = None
         self.started = time.time()
         self.task_started = {}
+        self.over_at = None
         self.report = {"steps": [], "verification": [], "undo": [], "notes": []}
         self.changed = self.failed = self.unfenced = self.logged = False
         # The process that lives as long as the run: a lease held by it is free once it is gone.
@@ -215,6 +216,7 @@ class CallbackModule(CallbackBase):
         self.report["notes"] += [note for note in outcome.get("notes", []) if note not in self.report["notes"]]
         self.report["verification"] += outcome.get("verification", [])
         self.unfenced |= bool(outcome.get("unfenced"))
+        self.over_at = outcome.get("run_over_at") or self.over_at
         for key in ("mode", "possible_loss_seconds", "user_errors"):
             if outcome.get(key) is not None:
                 self.report[key] = outcome[key]
@@ -224,6 +226,8 @@ class CallbackModule(CallbackBase):
             return
         failed = any(stats.failures.get(host) or stats.dark.get(host) for host in stats.processed)
         finished = time.time()
+        # Who must hear of the end hears of it afterwards, and may be slow.
+        recovered = self.over_at or finished
         outcome = record.outcome(
             failed, bool(context.CLIARGS.get("check")), self.changed, self.report["verification"], self.logged
         )
@@ -231,7 +235,7 @@ class CallbackModule(CallbackBase):
             outcome=outcome,
             finished=_iso(finished),
             unfenced=self.unfenced,
-            recovery_seconds=round(finished - self.started, 2),
+            recovery_seconds=round(recovered - self.started, 2),
         )
         record.append(self.folder, event="run_ended", outcome=outcome, seconds=self.report["recovery_seconds"])
         record.write_report(self.folder, self.report)

@@ -16,6 +16,36 @@ import time
 
 # Seconds between two looks whether it is over.
 PAUSE = 0.05
+# Descriptors up to this one are let go of; a system may say that there is no limit.
+HIGHEST = 1 << 16
+
+
+def detach(work, kept=()):
+    """Run `work()` in a process of its own that outlives this one; returns at once.
+
+    Args:
+        kept: descriptors that it goes on with. It lets go of all others, the run's terminal and pipes: whoever reads the run's
+            output waits until the last writer is gone.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        os.setsid()
+        # Twice, so that nobody has to wait for the second one's end.
+        if os.fork():
+            os._exit(0)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(nothing, number)
+        lowest = 3
+        for number in [*sorted(kept), HIGHEST]:
+            os.closerange(lowest, number)
+            lowest = number + 1
+        work()
+    finally:
+        os._exit(0)
 
 
 def start(folder, work):
@@ -23,19 +53,8 @@ def start(folder, work):
     held = os.open(_timeline(folder), os.O_RDONLY)
     # Shared, since a run may start several, one for each host; taken before the fork, so that whoever waits cannot miss it.
     fcntl.flock(held, fcntl.LOCK_SH)
-    child = os.fork()
-    if child:
-        os.close(held)  # the lock is that of the child now
-        os.waitpid(child, 0)
-        return
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        _leave(held)
-        work()
-    finally:
-        os._exit(0)
+    detach(work, kept=[held])
+    os.close(held)  # the lock is that of the other process now
 
 
 def wait(folder, seconds):
@@ -58,12 +77,3 @@ def wait(folder, seconds):
 def _timeline(folder):
     """Who appends to it asks for no lock, so it serves as one without another file in the record."""
     return os.path.join(folder, "timeline.jsonl")
-
-
-def _leave(kept):
-    """Let go of the run's terminal and pipes: whoever reads the run's output waits until the last writer is gone."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(nothing, number)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)

@@ -14,7 +14,7 @@ import datetime
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from . import record
 from .errors import Refusal, near
@@ -39,6 +39,7 @@ class Incident:
     env: str
     title: str = ""
     severity: str = ""
+    detected: str = ""
     opened: str | None = None
     closed: str | None = None
 
@@ -47,6 +48,14 @@ def id_of(title, day):
     """An ID from words; `day` as YYYY-MM-DD."""
     words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:LONGEST_NAME].strip("-")
     return f"{day}-{words or 'incident'}"
+
+
+def summary(incident, entry=None):
+    """What messages say of an Incident, or of the one that `entry` (of `entry`) has just opened: {title, severity, detected}."""
+    said = asdict(incident) if incident else {}
+    if entry and entry["event"] == OPENED:
+        said = entry
+    return {key: said.get(key) or "" for key in ("title", "severity", "detected")}
 
 
 def recent(parent, now):
@@ -125,7 +134,7 @@ def known(some_runs):
             continue
         seen = found.setdefault(name, {"id": name, "env": event.get("env", "")})
         if event["event"] == OPENED:
-            told = {key: event.get(key) or "" for key in ("title", "severity")}
+            told = {key: event.get(key) or "" for key in ("title", "severity", "detected")}
             seen.update(told, env=event["env"], opened=event["time"], closed=None)
         elif event["event"] == CLOSED:
             seen["closed"] = event["time"]

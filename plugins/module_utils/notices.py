@@ -13,14 +13,21 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from . import incidents, masking
 from .timeline import seconds_of
 
-# What there is to tell of an incident, in the order in which it comes; runs of playbooks start and end in between.
-MOMENTS = ("opened", "started", "updated", "ended", "closed")
-OF_RUNS = ("started", "ended")
+# What there is to tell of an incident, in the order in which it comes.
+MOMENTS = ("opened", "acknowledged", "started", "updated", "ended", "mitigated", "closed")
+# Of interest to those who work on it.
+WORK = ("acknowledged", "started", "ended")
 # A run that starts in an incident is somebody who works on it: the page needs no second person.
-PAGER_ACTIONS = {"opened": "trigger", "started": "acknowledge", "closed": "resolve"}
+PAGER_ACTIONS = {"opened": "trigger", "acknowledged": "acknowledge", "started": "acknowledge", "closed": "resolve"}
 # https://developer.statuspage.io/#operation/postPagesPageIdIncidents; an update leaves the status as it is.
-PAGE_STATUS = {"opened": "investigating", "started": "identified", "ended": "monitoring", "closed": "resolved"}
-MAILED = ("opened", "updated", "closed")
+PAGE_STATUS = {
+    "opened": "investigating",
+    "started": "identified",
+    "ended": "monitoring",
+    "mitigated": "monitoring",
+    "closed": "resolved",
+}
+MAILED = ("opened", "updated", "mitigated", "closed")
 # Of these a later notice says all that an earlier one would have said.
 STATES = ("pagerduty", "statuspage")
 # https://docs.slack.dev/reference/methods/conversations.create: small letters, digits, - and _, 80 at most.
@@ -96,7 +103,7 @@ def wanted(moment, route, internal, public, subject, action_items=()):
     own = f"#{channel_of(incident)}" if incident and route.get("incident_channel") else None
     if own:
         add("slack", own, internal, {"create": True})
-    if not (own and moment in OF_RUNS):
+    if not (own and moment in WORK):
         for place in route.get("slack") or ():
             add("slack", place, internal)
     if not incident:

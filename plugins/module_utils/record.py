@@ -85,6 +85,22 @@ def unfinished(parent, suffix):
     return None
 
 
+def so_far(events):
+    """{outcome, why, seconds} of a run that has not ended: recovered, failed, or noop where it changed nothing.
+
+    A step that failed and was overcome counts as a failure: nobody can tell here, and the end of the run does.
+    """
+    steps = [event for event in events if event["event"] == "step"]
+    failures = [event.get("message", "") for event in steps if event["state"] in ("failed", "unreachable")]
+    is_changed = any(event["state"] == "changed" for event in steps if not event.get("lease"))
+    times = [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")) for event in events]
+    return {
+        "outcome": "failed" if failures else "recovered" if is_changed else "noop",
+        "why": failures[-1] if failures else "",
+        "seconds": round((times[-1] - times[0]).total_seconds()) if times else 0,
+    }
+
+
 def outcome(failed, check_mode, changed, verification, logged=False):
     """recovered, failed, planned, noted or noop. A run that changed something and did not verify it is failed.
 

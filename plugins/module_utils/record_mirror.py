@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from . import record
+from . import background, record
 from .lease import is_dead, run_id
 from .record_bucket import FILES, objects_of, run_key
 
@@ -36,23 +36,7 @@ def begin(make_bucket, folder):
     except FileExistsError:
         return
     _note(folder, 0, False)
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        return
-    # Twice, so that nobody has to wait for the second one's end.
-    if os.fork():
-        os._exit(0)
-    try:
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
-        # Whoever reads what the run prints waits until nobody has its end open, and ansible for that of each worker.
-        os.closerange(3, 4096)
-        deliver(make_bucket(), folder)
-    finally:
-        os._exit(0)
+    background.detach(lambda: deliver(make_bucket(), folder))
 
 
 def deliver(bucket, folder, sleep=time.sleep):

@@ -98,6 +98,11 @@ incident:
   returned: unless refused
   type: str
   sample: 2026-11-22-checkout-answers-503
+incident_opened:
+  description: What is known of that incident, C(title), C(severity) and C(detected), each empty where nobody said it.
+  returned: unless refused
+  type: dict
+  sample: {title: Checkout answers 503, severity: P1, detected: "2026-11-22T02:58:00.000Z"}
 entries:
   description: What the callback writes into the timeline of the run. Empty in check mode, and where nothing is new.
   returned: success
@@ -192,7 +197,11 @@ class IncidentLog(Verb):
         notes = (f"{incident}: {incidents.in_words(entry)}",) if entry else (f"{incident}: nothing new",)
         return Plan(
             notes=notes,
-            returned={"incident": incident, "entries": [entry] if entry and observed["writes"] else []},
+            returned={
+                "incident": incident,
+                "incident_opened": incidents.summary(observed["known"].get(incident), entry),
+                "entries": [entry] if entry and observed["writes"] else [],
+            },
         )
 
     def view(self, observed):

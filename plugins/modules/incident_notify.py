@@ -26,7 +26,7 @@ options:
   moment:
     description: What there is to tell. The run of a playbook in the middle of an incident is V(started) and V(ended).
     type: str
-    choices: [opened, started, updated, ended, closed]
+    choices: [opened, acknowledged, started, updated, ended, mitigated, closed]
     required: true
   incident:
     description: Id of the incident. Without it only channels of Slack hear of the moment.
@@ -253,6 +253,11 @@ told:
   elements: dict
   sample:
     - {channel: slack, place: "#incidents", title: "P0: api does not answer", ok: false, why: "Slack: no answer within 10 s"}
+run_over_at:
+  description: Seconds since the epoch when all that the run was for was done; what is told after it is no part of the recovery.
+  returned: when O(moment=ended)
+  type: float
+  sample: 1795316400.5
 before:
   description: Always empty, as is RV(after).
   returned: unless refused
@@ -404,6 +409,7 @@ class IncidentNotify(Verb):
             if self.params[channel]
         }
         self.told = []
+        self.began = time.time()
 
     def observe(self):
         """What the records say; once what this run says in the background is over, so that the order is kept."""
@@ -487,7 +493,8 @@ class IncidentNotify(Verb):
         return super().all_notes(plan)
 
     def returned(self):
-        return {
+        over = {"run_over_at": self.began} if self.params["moment"] == "ended" else {}
+        return over | {
             "told": [
                 {
                     "channel": notice.channel,

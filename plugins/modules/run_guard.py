@@ -65,6 +65,11 @@ incident:
   returned: when there is one
   type: str
   sample: 2026-11-22-checkout-answers-503
+incident_opened:
+  description: What is known of that incident, C(title), C(severity) and C(detected), each empty where nobody said it.
+  returned: when there is one
+  type: dict
+  sample: {title: Checkout answers 503, severity: P1, detected: "2026-11-22T02:58:00.000Z"}
 entries:
   description: What the callback writes into the timeline of the run.
   returned: unless refused
@@ -141,7 +146,7 @@ class RunGuard(Verb):
 
     def __init__(self, module):
         super().__init__(module)
-        self.incident = None
+        self.incident = self.opened = None
         self.records = records.Records(module.params, self.connection(module))
         self.settings = module.params["settings"]
         # A result shows the parameters of its module (-vvv), and some of these settings are passwords.
@@ -158,6 +163,7 @@ class RunGuard(Verb):
         seen = together(known=self.records.known, caller=lambda: self.aws.read("sts", "get_caller_identity"))
         (known, notes), caller = seen["known"], seen["caller"]
         self.incident, note = incidents.choose(known, self.params["environment_name"], self.params["incident"])
+        self.opened = incidents.summary(known.get(self.incident))
         self.notes += [*notes, note] if note else notes
         return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
 
@@ -166,7 +172,8 @@ class RunGuard(Verb):
         told = artifacts(record=os.path.basename(folder), incident=self.incident or "")
         if self.incident is None:
             return {"entries": [], **told}
-        return {"incident": self.incident, "entries": [{"event": "joined", "incident": self.incident}], **told}
+        entries = [{"event": "joined", "incident": self.incident}]
+        return {"incident": self.incident, "incident_opened": self.opened, "entries": entries, **told}
 
     def view(self, observed):
         return observed

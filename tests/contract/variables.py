@@ -22,7 +22,7 @@ MAGIC = {
     "hostvars",
     "inventory_hostname",
 }
-MAGIC |= {"_peer", "ansible_failed_result", "item", "lookup", "omit", "playbook_dir", "query", "role_path"}
+MAGIC |= {"_peer", "ansible_failed_result", "item", "lookup", "now", "omit", "playbook_dir", "query", "role_path"}
 # The value of these is an expression as it stands.
 EXPRESSIONS = {"changed_when", "failed_when", "that", "until", "when"}
 
@@ -67,7 +67,7 @@ def reached(playbook: Path) -> set[Path]:
         text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8"))
         for role in re.findall(r"name: sre\.runbooks\.(\w+)\n", text):
             left += [*(roles / role / "tasks").glob("*.yml"), *(roles / role / "defaults").glob("*.yml")]
-            left += (roles / role / "handlers").glob("*.yml")
+            left += [*(roles / role / "handlers").glob("*.yml"), *(roles / role / "vars").glob("*.yml")]
         joined = re.sub(r"' ~ \w+ ~ '", "*", text)
         for name in re.findall(r"(?:\.\./)*[\w*][\w*/]*\.yml", joined + re.sub(r"(\{\{[^{}]*\}\})+", "*", joined)):
             left += _there(path.parent, name) or _there(playbooks, name)

@@ -116,3 +116,12 @@ def test_timelines_are_read_as_far_as_they_were_written(tmp_path):
     (found,) = incidents.runs(tmp_path, ("joined", "opened"), since="2026-11-20").values()
     assert [event["event"] for event in found] == ["joined", "opened"]
     assert len(incidents.of(incidents.runs(tmp_path), CHECKOUT)) == 1
+
+
+def test_what_messages_say_of_an_incident() -> None:
+    before = incidents.Incident("a", "prod", "Checkout fails", "P1")
+    opened = {"event": "opened", "title": "Login fails", "severity": "P0", "detected": "2026-11-21T22:58:00.000Z"}
+    assert incidents.summary(before) == {"title": "Checkout fails", "severity": "P1", "detected": ""}
+    assert incidents.summary(None, opened) == {key: opened[key] for key in ("title", "severity", "detected")}
+    assert incidents.summary(before, {"event": "noted", "text": "x"})["title"] == "Checkout fails"
+    assert incidents.summary(None) == {"title": "", "severity": "", "detected": ""}

@@ -94,12 +94,16 @@ def test_an_incident_from_its_beginning_to_its_end(tell: Callable, services: Ser
     for moment in notices.MOMENTS:
         outcome = tell(moment, action_items=["Alarm on lag\nNobody saw it", "Drill it"])
         assert [each for each in outcome["told"] if not each["ok"]] == []
-    assert services.of("pagerduty") == [f"{action} {INCIDENT}" for action in ("trigger", "acknowledge", "resolve")]
+    assert services.of("pagerduty") == [
+        f"{action} {INCIDENT}" for action in ("trigger", "acknowledge", "acknowledge", "resolve")
+    ]
     assert services.pagerduty.alerts == {INCIDENT: "resolved"}
     assert services.of("statuspage") == [
         "POST investigating",
+        "PATCH investigating",
         "PATCH identified",
         "PATCH identified",
+        "PATCH monitoring",
         "PATCH monitoring",
         "PATCH resolved",
     ]
@@ -111,13 +115,18 @@ def test_an_incident_from_its_beginning_to_its_end(tell: Callable, services: Ser
         [text.split()[1].rstrip(":") for text in reversed(services.slack.texts(place))] for place in (OWN, "#incidents")
     )
     assert mine == list(notices.MOMENTS)
-    assert all_hands == ["opened", "updated", "closed"]
+    assert all_hands == ["opened", "updated", "mitigated", "closed"]
     assert services.slack.named(OWN)["guests"] == ["U0123ONCALL"]
     assert [(each["summary"], each["labels"][0]) for each in services.jira.issues] == [
         ("Alarm on lag", INCIDENT),
         ("Drill it", INCIDENT),
     ]
-    assert [letter["Subject"].split()[1] for letter in services.letters] == ["opened:", "updated:", "closed:"]
+    assert [letter["Subject"].split()[1] for letter in services.letters] == [
+        "opened:",
+        "updated:",
+        "mitigated:",
+        "closed:",
+    ]
     first, *replies = services.letters
     assert {letter["References"] for letter in replies} == {first["Message-ID"]}
     assert {each["ok"] for each in told(folder)} == {True}
