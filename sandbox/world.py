@@ -48,6 +48,8 @@ PARTS = (
     "instances",
     "connection_tracking",
     "cloudwatch",
+    "alarms",
+    "queues",
     "quotas",
     "cloudtrail",
     "logs",

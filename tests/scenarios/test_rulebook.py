@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from rulebook import of_alertmanager, started
 from runbook import REPOSITORY
+from world import EAST, World, wait_until
+
+from ansible_collections.sre.runbooks.plugins.module_utils import incidents
 
 pytestmark = pytest.mark.skipif(not shutil.which("java"), reason="ansible-rulebook needs Java 17")
 
@@ -82,3 +85,89 @@ def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_pat
     assert seen["high_error_rate", "web", " "] == 1
     assert [each[1] for each in seen if each[0] == "rollback_deployment"] in (["api"], ["web"])
     assert ("approve", "api+web", "jane ") in seen
+
+
+def ringing(world: World) -> str:
+    """An alarm that tells a queue; the queue's URL."""
+    topic = world.aws("sns").create_topic(Name="alarms")["TopicArn"]
+    sqs = world.aws("sqs")
+    queue = sqs.create_queue(QueueName="alarms")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    world.aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    world.aws("cloudwatch").put_metric_alarm(
+        AlarmName="regami-api-5xx",
+        AlarmDescription="errors above 1 % runbook_host=api-sandbox",
+        Namespace="AWS/ApplicationELB",
+        MetricName="HTTPCode_Target_5XX_Count",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+        AlarmActions=[topic],
+        OKActions=[topic],
+    )
+    return queue
+
+
+def set_alarm(world: World, state: str) -> None:
+    world.aws("cloudwatch").set_alarm_state(
+        AlarmName="regami-api-5xx", StateValue=state, StateReason="as the metric has it"
+    )
+
+
+@pytest.mark.soak
+def test_from_the_alarm_to_the_recovery_with_one_approval(world: World, tmp_path: Path) -> None:
+    queue = ringing(world)
+    world.start_users()
+    world.sandbox.fault("bad-build", build="erroring")
+    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 40, "users see errors")
+    environment = world.runbook.environment | {
+        "SRE_RUNBOOKS_INCIDENTS": str(tmp_path / "incidents"),
+        "ANSIBLE_INVENTORY_ENABLED": "yaml,ini,host_list,sre.runbooks.configured",
+        "AWS_ACCESS_KEY_ID": "sandbox",
+        "AWS_SECRET_ACCESS_KEY": "sandbox-secret",
+    }
+    endpoint = world.aws("sqs").meta.endpoint_url
+    told = {
+        "playbooks": str(REPOSITORY / "playbooks"),
+        "alarms_queue_url": queue,
+        "alarms_queue_region": EAST,
+        "alarms_endpoint_url": endpoint,
+    }
+    inventory = REPOSITORY / "extensions/eda/inventory.yml"
+    with started(tmp_path, REPOSITORY / "ansible.cfg", inventory, environment, env="sandbox", **told) as rulebook:
+        set_alarm(world, "ALARM")
+        proposal = re.search(r"(\S+) waits for an approval", rulebook.until(" waits for an approval"))[1]
+        assert not [event for event in events(tmp_path) if event.get("steps")], "nothing is changed before"
+        assert rulebook.decide({"proposal": proposal, "by": "jane"}) == 200
+        rulebook.until("RECOVERED in")
+        world.stop_users()
+        set_alarm(world, "OK")
+        rulebook.until("alert over: errors above 1 %")
+    seen = [
+        event
+        for event in events(tmp_path)
+        if event["event"] in ("opened", "proposed", "approved", "run_ended", "noted")
+    ]
+    assert [event["event"] for event in seen] == [
+        "opened",
+        "run_ended",
+        "proposed",
+        "run_ended",
+        "approved",
+        "run_ended",
+        "run_ended",
+        "noted",
+        "run_ended",
+    ]
+    assert (seen[0]["severity"], seen[0]["title"]) == ("P1", "errors above 1 %")
+    assert (seen[2]["playbook"], seen[2]["host"], seen[4]["by"]) == ("high_error_rate", "api-sandbox", "jane")
+    assert seen[6]["outcome"] == "recovered"
+
+
+def events(folder: Path) -> list[dict]:
+    """All that the records say, each run being part of the one incident."""
+    runs = incidents.runs(str(folder / "incidents"))
+    assert len({incidents.joined(each) for each in runs.values()} - {None}) == 1
+    return incidents.merged(runs)
