@@ -179,7 +179,7 @@ CLUSTER = {"env": "sandbox_kubernetes"}
 ZONE = {"zone": "us-east-1b", "accept_healthy_zone": True}
 RESTORED = (
     rf"^/{EAST}/(rds describe_db_instances|databases)/{PRIMARY}-restored",
-    rf"^/{EAST}/rds describe_db_snapshots:.*{PRIMARY}-before-{PRIMARY}-restored",
+    rf"^/{EAST}/rds describe_db_snapshots:.*{PRIMARY}-before-",
 )
 CASES = (
     Case("ecs", "emergency_scale", {"capacity": "+50%"}),
