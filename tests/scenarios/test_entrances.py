@@ -13,7 +13,7 @@ from world import World
 
 CONNECTIONS = Path(__file__).parent / "connection"
 # Where the world is the same these still differ from run to run.
-VOLATILE = ("waited_seconds", "seconds", "seen", "warnings", "deprecations")
+VOLATILE = ("waited_seconds", "seconds", "seen", "warnings", "deprecations", "ansible_stats")
 
 
 def verbs(run: Result, world: World) -> list[tuple[str, dict]]:
