@@ -78,10 +78,6 @@ def ship_to_the_fleet(world: World) -> None:
     wait_until(lambda: refreshes()["InstanceRefreshes"][0]["Status"] == "Successful", "the refresh", 60)
 
 
-def ship_blue_green(world: World) -> None:
-    world.sandbox.fault("bad-blue-green", build="good", stage="succeeded")
-
-
 def namespace(world: World) -> Namespace:
     known = world.sandbox.state["kubernetes"]
     return Namespace(known["kubeconfig"], known["context"], known["namespace"])
@@ -208,7 +204,6 @@ CASES = (
         # By which the next rollback knows what was left, and does not go there again.
         stays=("/annotations/sre.runbooks/undo:",),
     ),
-    Case("codedeploy", "rollback_deployment", {"env": "sandbox_codedeploy"}, prepare=ship_blue_green),
     Case("ecs", "zone_outage", ZONE),
     Case("asg", "zone_outage", {**FLEET, **ZONE}),
     Case("variable", "emergency_replica", stays=(REVISION,)),
