@@ -169,7 +169,8 @@ def survey(options):
     ]
     return {
         "cpus": cpus,
-        "cpu": round(sum(used.values()) / cpus, 1),
+        # Whole ticks, and a process looked at later than another, add up to a little more than there is.
+        "cpu": min(round(sum(used.values()) / cpus, 1), 100.0),
         **_memory(),
         "processes": [told(after[pid], used[pid]) for pid in chosen],
         "commands": _commands(after.values()),

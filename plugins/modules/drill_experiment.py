@@ -199,7 +199,8 @@ ARGUMENTS = dict(
 UNDER_WAY = ("pending", "initiating", "running", "stopping")
 ALARM = "aws:cloudwatch:alarm"
 # Before: what failed once may have met a target on its way out.
-LOOKS, BETWEEN_LOOKS = 3, 0.5
+LOOKS = 3
+BETWEEN_LOOKS = 0.5
 
 
 class DrillExperiment(Verb):

@@ -252,7 +252,8 @@ ARGUMENTS = {name: option for name, option in metrics.ARGUMENTS.items() if name 
     error_percent=dict(type="float", default=1),
     **records.ARGUMENTS,
 )
-COUNTED, RECORDED = "whole minutes, as load balancers counted", "whole minutes, as the runs recorded"
+COUNTED = "whole minutes, as load balancers counted"
+RECORDED = "whole minutes, as the runs recorded"
 # Minutes before and after it that the charts show.
 MARGIN = 15
 RETURNED = (

@@ -118,10 +118,10 @@ def test_all_of_the_timeline_is_drawn_on_one_axis(opened: Page) -> None:
     boxes = [tracks.nth(number).bounding_box() for number in range(tracks.count())]
     assert len({(round(box["x"]), round(box["width"])) for box in boxes}) == 1, "they begin and end one below the other"
 
-    def bar(name: str) -> dict:
+    def drawn(name: str) -> dict:
         return opened.locator(f"svg.track[aria-label^='{name}'] rect").last.bounding_box()
 
-    users, unnoticed, rolled_back = bar("Users saw errors"), bar("Not noticed yet"), bar("rollback_deployment")
+    users, unnoticed, rolled_back = drawn("Users saw errors"), drawn("Not noticed yet"), drawn("rollback_deployment")
     assert round(unnoticed["x"]) == round(users["x"])
     assert users["x"] + users["width"] == pytest.approx(rolled_back["x"] + rolled_back["width"], abs=2)
     # 18 of some 33 minutes, and the axis says which.

@@ -7,13 +7,10 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
-FILTER = runpy.run_path(str(Path(__file__).parents[3] / "extensions/eda/plugins/event_filter/incoming.py"))
-main, kind = FILTER["main"], FILTER["kind"]
+from ansible_collections.sre.runbooks.extensions.eda.plugins.event_filter.incoming import kind, main
 
 ALERTMANAGER = {
     "version": "4",

@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import asyncio
-import runpy
-from pathlib import Path
 from unittest import mock
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-SOURCE = runpy.run_path(str(Path(__file__).parents[3] / "extensions/eda/plugins/event_source/sqs.py"))
+from ansible_collections.sre.runbooks.extensions.eda.plugins.event_source import sqs
+
 ARGUMENTS = {"queue_url": "https://queue.example.com/alarms", "region": "us-west-2"}
 
 
@@ -51,7 +50,7 @@ def calls(answers, refuses=False):
         mock.patch.object(asyncio, "sleep", pause),
         pytest.raises(Over),
     ):
-        asyncio.run(SOURCE["main"](Queue(), ARGUMENTS))
+        asyncio.run(sqs.main(Queue(), ARGUMENTS))
     return seen
 
 
@@ -79,7 +78,7 @@ def test_queue_that_is_away_is_tried_again_and_said_once(caplog):
 def test_no_queue_is_waited_for_without_a_call():
     async def briefly():
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(SOURCE["main"](None, {"queue_url": ""}), 0.01)
+            await asyncio.wait_for(sqs.main(None, {"queue_url": ""}), 0.01)
 
     with mock.patch("boto3.client") as client:
         asyncio.run(briefly())

@@ -113,8 +113,8 @@ def test_timelines_are_read_as_far_as_they_were_written(tmp_path):
         lines = "".join(json.dumps(event) + "\n" for event in [at(0, "run_started"), *events])
         (tmp_path / name / "timeline.jsonl").write_text(lines + '{"time": "2026-')
     (tmp_path / "evidence").mkdir()
-    (found,) = incidents.runs(tmp_path, ("joined", "opened"), since="2026-11-20").values()
-    assert [event["event"] for event in found] == ["joined", "opened"]
+    found = incidents.runs(tmp_path, ("joined", "opened"), since="2026-11-20")
+    assert [[event["event"] for event in events] for events in found.values()] == [["joined", "opened"]]
     assert len(incidents.of(incidents.runs(tmp_path), CHECKOUT)) == 1
 
 

@@ -12,8 +12,9 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.modules.lease_table import KEY, LeaseTable
 
 
-def plan(status, key=KEY):
-    observed = {"region": "us-west-2", "status": status, "key": key}
+def plan(status, key=()):
+    """The key is the right one where nothing is said."""
+    observed = {"region": "us-west-2", "status": status, "key": KEY if key == () else key}
     return [step.do for step in LeaseTable.plan(observed, {"table": "locks"}).steps]
 
 
