@@ -267,7 +267,8 @@ def _balancers(world: World, region: str) -> Iterator[dict]:
             listener["Tags"] = _tags(elbv2, listener["ListenerArn"])
             listener["Rules"] = _all(elbv2, "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
             for rule in listener["Rules"]:
-                rule["Tags"] = _tags(elbv2, rule["RuleArn"])
+                # A rule that was taken away and made again has another ARN; its place is its priority.
+                rule["Tags"] = _tags(elbv2, rule.pop("RuleArn"))
         attributes = elbv2.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]
         yield balancer | {"Tags": _tags(elbv2, arn), "Listeners": listeners, "Attributes": attributes}
 
