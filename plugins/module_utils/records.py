@@ -27,6 +27,16 @@ ARGUMENTS = dict(
 )
 
 
+def required(folder):
+    """The folder of all records, where something says it. Raises Refusal."""
+    if not folder:
+        raise Refusal(
+            "nothing says where the records are: enable the callback sre.runbooks.incident (ansible.cfg of the clone does), "
+            "or name records"
+        )
+    return folder
+
+
 class Records:
     """Records, as a verb meets them.
 
@@ -43,12 +53,7 @@ class Records:
 
     def required_folder(self):
         """The folder of all records. Raises Refusal where there is none."""
-        if self.folder is None:
-            raise Refusal(
-                "nothing says where the records are: enable the callback sre.runbooks.incident (ansible.cfg of the clone does), "
-                "or name records"
-            )
-        return self.folder
+        return required(self.folder)
 
     def bucket(self):
         """The Bucket, with connections of its own; None where the team has none."""

@@ -118,7 +118,7 @@ waited_seconds:
 
 import os
 
-from ansible_collections.sre.runbooks.plugins.module_utils import incidents, record, records
+from ansible_collections.sre.runbooks.plugins.module_utils import incidents, records
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
 from ansible_collections.sre.runbooks.plugins.module_utils.extra_vars import artifacts
 from ansible_collections.sre.runbooks.plugins.module_utils.guard import (
@@ -168,8 +168,7 @@ class RunGuard(Verb):
         return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
 
     def returned(self):
-        folder = os.environ.get(record.FOLDER_VARIABLE, "")
-        told = artifacts(record=os.path.basename(folder), incident=self.incident or "")
+        told = artifacts(record=os.path.basename(self.records.own or ""), incident=self.incident or "")
         if self.incident is None:
             return {"entries": [], **told}
         entries = [{"event": "joined", "incident": self.incident}]

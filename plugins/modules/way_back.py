@@ -108,7 +108,7 @@ waited_seconds:
 
 import os
 
-from ansible_collections.sre.runbooks.plugins.module_utils import record, way_back
+from ansible_collections.sre.runbooks.plugins.module_utils import record, records, way_back
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -127,11 +127,7 @@ class WayBack(Verb):
 
     def observe(self):
         own = os.environ.get(record.FOLDER_VARIABLE, "")
-        parent, env = self.params["records"] or os.path.dirname(own), self.params["environment_name"]
-        if not parent:
-            raise Refusal(
-                "nothing says where the records are: enable the callback sre.runbooks.incident, or name records"
-            )
+        parent, env = records.required(self.params["records"] or os.path.dirname(own)), self.params["environment_name"]
         name = os.path.basename(os.path.normpath(self.params["record"] or way_back.newest(parent, env) or ""))
         if name == ".":
             raise Refusal(f"no run of env={env} in {parent} changed anything: nothing to take back")
