@@ -71,6 +71,10 @@ docs: $(READY) ## Check that the documentation of every plugin and role renders
 	    [ -z "$$names" ] || ansible-doc --type $$type $$names >/dev/null; \
 	done
 
+.PHONY: undo-page
+undo-page: $(READY) ## Write docs/undo.md anew, from what the verbs say of how they are taken back
+	python -m tests.contract.undone > docs/undo.md.part && mv docs/undo.md.part docs/undo.md
+
 # Debian's, since what a browser project offers for download is not in a package registry. Without root the tests skip.
 .PHONY: browser
 browser: ## Install the browser that the tests of pages look with, where there is none and we may

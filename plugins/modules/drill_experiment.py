@@ -156,11 +156,13 @@ steps:
   elements: dict
   sample: [{do: hold, what: "break it by EXT1a2b3c4d5e6f7 (aws:rds:reboot-db-instances) until it is recovered", before: null, after: null}]
 undo:
-  description: Always empty. The experiment is over when this ends, and what it did ends with it or was recovered from.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: break it by database_failover (aws:rds:reboot-db-instances) until it is recovered
+      instead: "the experiment is over; playbooks/recovery_validation.yml says whether all is well"
 notes:
   description: What came of it, in words.
   returned: success
@@ -205,6 +207,8 @@ BETWEEN_LOOKS = 0.5
 
 class DrillExperiment(Verb):
     """Break, watch, end."""
+
+    INSTEAD = "the experiment is over; playbooks/recovery_validation.yml says whether all is well"
 
     def __init__(self, module):
         super().__init__(module)

@@ -89,11 +89,13 @@ steps:
   elements: dict
   sample: [{do: ask, what: keep the connections of i-0123456789abcdef0, before: null, after: i-0123456789abcdef0-connections.json}]
 undo:
-  description: Always empty; evidence is not taken back.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: keep the processes of i-0abc1234
+      instead: "evidence is kept; a copy that nobody needs is deleted by hand"
 notes:
   description: What a person must know.
   returned: unless refused
@@ -135,6 +137,8 @@ SCRIPT_SECONDS = 60
 
 class Ec2Evidence(Verb):
     """Ask the instance, then AWS, and write down what they say."""
+
+    INSTEAD = "evidence is kept; a copy that nobody needs is deleted by hand"
 
     def __init__(self, module):
         super().__init__(module)

@@ -152,11 +152,13 @@ steps:
       before: null
       after: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 undo:
-  description: Always empty; evidence is not taken back.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: note who took it, and list it all in manifest.json
+      instead: "evidence is kept, and Object Lock lets nobody delete it from the bucket before its time is over"
 notes:
   description: Where it is, in words.
   returned: unless refused
@@ -209,6 +211,8 @@ ARGUMENTS = dict(
 
 class EvidenceBundle(Verb):
     """Look what is there, keep what is new, seal and store it."""
+
+    INSTEAD = "evidence is kept, and Object Lock lets nobody delete it from the bucket before its time is over"
 
     def __init__(self, module):
         super().__init__(module)

@@ -62,11 +62,13 @@ steps:
   elements: dict
   sample: [{do: create, what: make the lease table sre-incident-locks in us-west-2, before: null, after: ACTIVE}]
 undo:
-  description: Always empty; runs hold leases in it.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: make the table sre-incident-locks in us-west-2
+      instead: "where nobody starts runs any more: aws dynamodb delete-table"
 waited_seconds:
   description: Time until the table served.
   returned: unless refused
@@ -86,6 +88,8 @@ KEY = [{"AttributeName": "name", "KeyType": "HASH"}]
 
 class LeaseTable(Verb):
     """Make the table where there is none."""
+
+    INSTEAD = "where nobody starts runs any more: aws dynamodb delete-table"
 
     def observe(self):
         name = self.params["table"]

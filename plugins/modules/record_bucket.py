@@ -73,11 +73,13 @@ steps:
   elements: dict
   sample: [{do: create, what: make the bucket regami-incident-records in us-west-2, before: false, after: true}]
 undo:
-  description: Always empty; records are in it.
+  description: What stays as it is, and what a person can do instead. Empty without a change.
   returned: unless refused
   type: list
   elements: dict
-  sample: []
+  sample:
+    - stays: make the bucket regami-incidents in us-west-2
+      instead: "records lie in it; where nobody needs them any more: empty it, then aws s3api delete-bucket"
 waited_seconds:
   description: Time spent in waits.
   returned: unless refused
@@ -101,6 +103,8 @@ NOTHING = {"exists": False, "versioning": None, "encryption": None, "key": None,
 
 class RecordBucket(Verb):
     """Make the bucket, and keep what is in it."""
+
+    INSTEAD = "records lie in it; where nobody needs them any more: empty it, then aws s3api delete-bucket"
 
     def observe(self):
         return dict(self._found() if self._exists() else NOTHING, region=self.aws.region)

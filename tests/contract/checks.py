@@ -9,6 +9,7 @@ and antsibull-changelog already check is not repeated here.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -38,6 +39,9 @@ OPTION_KEYS = {"type": "str", "required": False, "default": None, "choices": Non
 
 # Its counterpart is an AWX: tests/awx.
 TESTED_WITHOUT_SANDBOX = {"awx_setup"}
+
+# A lease is given back at the end of the run that took it, and no run is taken back for it (way_back.call).
+OF_THE_RUN = {"incident_lock"}
 
 COMMAND_MODULES = {"command", "shell", "raw", "script"}
 
@@ -212,6 +216,45 @@ def has_unit_tests_of_its_plan(tree: Tree, verb: Path) -> Iterator[str]:
         yield f"tests/unit: no test_*.py speaks of {verb.stem} and its plan"
 
 
+@functools.cache
+def engine() -> type:
+    """What every verb is made from; found only once the collection can be imported."""
+    return importlib.import_module(f"{PACKAGE}.plugins.module_utils.verb").Verb
+
+
+def verb_classes(verb: Path) -> list[type]:
+    """The classes on the engine that a module defines: one."""
+    module = _load(verb)
+    return [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, engine()) and each.__module__ == module.__name__
+    ]
+
+
+def is_taken_back(cls: type) -> bool:
+    return cls.undo is not engine().undo
+
+
+def says_how_to_go_back(cls: type) -> bool:
+    return is_taken_back(cls) or cls.INSTEAD is not None
+
+
+def undoes_or_says_what_instead(_tree: Tree, verb: Path) -> Iterator[str]:
+    """What a run changed is taken back, or whoever wants that is told what to do instead."""
+    if verb.stem in OF_THE_RUN:
+        return
+    says_empty = str(documentation(verb)[2].get("undo", {}).get("description")).startswith("Always empty")
+    for cls in verb_classes(verb):
+        if says_how_to_go_back(cls):
+            if says_empty:
+                yield "RETURN: undo is not always empty"
+        elif not says_empty:
+            yield "RETURN: undo is always empty, since there is neither undo() nor INSTEAD"
+        elif cls.is_change is engine().is_change and re.search(r"\bStep\(", verb.read_text(encoding="utf-8")):
+            yield f"{cls.__name__}: plans steps, and has neither undo() nor INSTEAD: what takes them back, or what can be done instead?"
+
+
 # --- playbooks ---
 
 
@@ -349,6 +392,7 @@ VERB_CHECKS: list[Check] = [
     shows_examples,
     documents_its_answer,
     has_unit_tests_of_its_plan,
+    undoes_or_says_what_instead,
 ]
 PLAYBOOK_CHECKS: list[Check] = [
     has_a_row_in_the_readme,

@@ -51,12 +51,19 @@ RETURN = r"""
 before: {description: State found., returned: always, type: dict, sample: {}}
 after: {description: State now., returned: always, type: dict, sample: {}}
 steps: {description: What was done., returned: always, type: list, elements: dict, sample: []}
-undo: {description: How to go back., returned: always, type: list, elements: dict, sample: []}
+undo: {description: Always empty., returned: always, type: list, elements: dict, sample: []}
 waited_seconds: {description: Time spent in waits., returned: always, type: float, sample: 0.5}
 """
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb
 
 SERVICES = ("ecs",)
+
+
+class StopService(Verb):
+    @staticmethod
+    def plan(observed, wanted):
+        return Plan()
 
 
 def main():
@@ -113,6 +120,10 @@ BROKEN = [
     (VERB, "undo: {", "redo: {", checks.documents_its_answer, "undo is missing"),
     (VERB, ", sample: 0.5", "", checks.documents_its_answer, "waited_seconds has no sample"),
     (UNIT_TESTS, ".plan(", ".main(", checks.has_unit_tests_of_its_plan, "no test"),
+    (VERB, "class StopService(Verb):", "class StopService(Verb):\n    INSTEAD = 'start it'", checks.undoes_or_says_what_instead,
+     "not always empty"),
+    (VERB, "Always empty.", "How to go back.", checks.undoes_or_says_what_instead, "neither undo() nor INSTEAD"),
+    (VERB, "Plan()", "Plan((Step('stop', 'stop it'),))", checks.undoes_or_says_what_instead, "StopService: plans steps"),
     ("README.md", "| `stop` |", "| `go` |", checks.has_a_row_in_the_readme, "no table row for stop"),
     ("extensions/molecule/stop/verify.yml", "[]", None, checks.has_a_molecule_scenario, "stop/verify.yml is missing"),
     ("changelogs/fragments/stop.yml", "stop playbook", "go playbook", checks.is_in_the_changelog, "speaks of stop"),

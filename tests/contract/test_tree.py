@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import checks
+from tests.contract import checks, undone
 
 ROOT = Path(__file__).parents[2]
 TREE = checks.Tree(ROOT)
@@ -48,3 +48,8 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
         text = path.read_bytes().decode("utf-8", errors="replace")
         faults += [f"{path.relative_to(ROOT)}:{fault}" for fault in checks.names_no_machine(ROOT, text)]
     _none(faults)
+
+
+def test_the_page_of_what_is_taken_back_says_what_the_verbs_say() -> None:
+    """`make undo-page` writes it."""
+    assert TREE.text(undone.NAME) == undone.page(TREE)
