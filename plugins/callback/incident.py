@@ -44,6 +44,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     extra_vars,
     incidents,
     patience,
+    readiness,
     record,
     record_mirror,
     timeline,
@@ -53,6 +54,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
 
 # So long an ended run waits until the bucket has its record.
 DELIVERY_SECONDS = 5
+# What a step of the timeline has of its verb's result, where that has it.
+KEPT = ("mode", "unfenced", "user_errors", "stopped", "resource", "readiness")
 # What meta/runtime.yml resolves each verb to.
 VERB = "sre.runbooks.verb"
 
@@ -162,14 +165,14 @@ class CallbackModule(CallbackBase):
             "state": state,
             "duration": round(time.time() - started, 3),
         }
+        if scenario := result.task.get_vars().get(readiness.SCENARIO):
+            event["scenario"] = scenario
         for turn in turns:
             if turn.get("silent_regions"):
                 self._remember(turn["silent_regions"])
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
-            event.update(
-                {key: turn[key] for turn in turns for key in ("mode", "unfenced", "user_errors") if turn.get(key)}
-            )
+            event.update({key: turn[key] for turn in turns for key in KEPT if turn.get(key)})
             for key, nothing in (("steps", []), ("notes", []), ("waited_seconds", 0.0)):
                 if total := sum((turn.get(key, nothing) for turn in turns), nothing):
                     event[key] = total
@@ -254,6 +257,8 @@ class CallbackModule(CallbackBase):
     def _say(self, outcome):
         """The last lines that the engineer reads."""
         for line in timeline.draw(record.events(self.folder)):
+            self._display.display(line)
+        for line in readiness.table(readiness.written(self.folder)):
             self._display.display(line)
         colour = {"recovered": "green", "noop": "green", "noted": "green", "planned": "cyan"}.get(outcome, "red")
         self._display.display(f"\n{outcome.upper()} in {self.report['recovery_seconds']:.1f} s", color=colour)

@@ -27,7 +27,7 @@ except ImportError:  # AnsibleAWSModule says so in words
 
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
-from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable
+from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable, WouldChange
 from .patience import Patience
 
 # Codes that AWSRetry does not know by itself. https://docs.aws.amazon.com/general/latest/gr/api-retries.html
@@ -82,6 +82,26 @@ _NAMED = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 # Which playbook asks, for CloudTrail and for who writes policies from it; the incident callback says it.
 PLAYBOOK_VARIABLE = "SRE_RUNBOOKS_PLAYBOOK"
 
+# Set for a run that may only read, whatever its verbs think: readiness.yml looks at what recovers production.
+READ_ONLY_VARIABLE = "SRE_RUNBOOKS_READ_ONLY"
+# What the names of reads begin with, in all services that verbs ask; StartQuery of CloudWatch Logs searches.
+READS = (
+    "BatchGet",
+    "Describe",
+    "Filter",
+    "Get",
+    "Head",
+    "List",
+    "Lookup",
+    "Query",
+    "Scan",
+    "Search",
+    "Select",
+    "Simulate",
+    "StartQuery",
+    "Test",
+)
+
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 READ_TRIES = 6
@@ -100,7 +120,16 @@ def _session(profile):
     """A session of botocore; it looks for credentials when a client is made, not before."""
     session = botocore.session.Session(profile=profile)
     session.register_component("data_loader", _loader())
+    # The one place that every call of every client passes.
+    session.register("before-call", _refuse_change)
     return session
+
+
+def _refuse_change(model, **_more):
+    """Raises WouldChange in a run that only reads."""
+    if os.environ.get(READ_ONLY_VARIABLE) and not model.name.startswith(READS):
+        service = model.service_model.service_name
+        raise WouldChange(f"{IAM_PREFIX.get(service, service)}:{model.name} would be sent now, and this run only reads")
 
 
 def preload(services):

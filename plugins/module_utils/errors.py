@@ -33,6 +33,10 @@ class Throttled(Stop):
     """An API answers, but not to us for now: never to be taken for one that is gone."""
 
 
+class WouldChange(Stop):
+    """A run that only reads has come to what it would change: nothing before that refused."""
+
+
 class LostAnswer(Stop):
     """A mutation was sent and its answer never came: it may or may not have been applied."""
 

@@ -29,12 +29,16 @@ from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 from . import waiting
-from .aws import Aws, explain
-from .errors import LeaseLost, LostAnswer, Overtaken, Stop, TakenBack, WaitTimeout
+from .aws import READ_ONLY_VARIABLE, Aws, explain
+from .errors import LeaseLost, LostAnswer, Overtaken, Stop, TakenBack, Throttled, Unreachable, WaitTimeout, WouldChange
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
 LOST_ANSWER_TRIES = 3
+
+# Why a verb stopped, as `stopped` of its result.
+REFUSED, UNANSWERED, ASKED = "refused", "unanswered", "asked"
+_NO_REFUSAL = ((WouldChange, ASKED), ((Unreachable, Throttled), UNANSWERED))
 
 COMMON_ARGUMENTS = dict(
     wait_timeout=dict(type="int", default=1800),
@@ -197,12 +201,16 @@ def run(module, verb_class):
             after = verb.view(verb.observe_end())
     except Stop as stop:
         taken_back = isinstance(stop, TakenBack)
-        module.fail_json(**_failure(verb, str(stop), before, done, plan, taken_back), **stop.found)
+        module.fail_json(
+            **_failure(verb, str(stop), before, done, plan, taken_back), **stop.found, **_told_of(module, stop)
+        )
     except boto_errors.ClientError as error:
-        module.fail_json(**_failure(verb, explain(error), before, done, plan))
+        module.fail_json(**_failure(verb, explain(error), before, done, plan), **_told_of(module, error))
     told = plan.steps if module.check_mode else done
     steps = [step.shown() for step in told]
     changes = _changes(verb, before, told)
+    if os.environ.get(READ_ONLY_VARIABLE):
+        changes["changed"] = False  # of a run that only asks what would be done
     # A task that only asks says that it changes nothing; this answers it all the same.
     asked = {"already_so": not changes["changed"]} if module.check_mode else {}
     module.exit_json(
@@ -254,6 +262,17 @@ def _apply(verb, plan, done):
     return Plan(
         plan.steps, plan.after, tuple(dict.fromkeys(first.notes + plan.notes)), dict(plan.returned, **first.returned)
     )
+
+
+def _told_of(module, stop):
+    """For who asks many verbs at once: on which resource, and is it a no, is there no answer, or would it go on from here?"""
+    named = [
+        module.params[name]
+        for name, option in module.argument_spec.items()
+        if option.get("required") and option.get("type") == "str" and not option.get("no_log")
+    ]
+    why = next((why for kinds, why in _NO_REFUSAL if isinstance(stop, kinds)), REFUSED)
+    return {"stopped": why, "resource": "/".join(filter(None, named))}
 
 
 def _failure(verb, message, before, done, plan, taken_back=False):

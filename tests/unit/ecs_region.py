@@ -276,6 +276,7 @@ def carry_out(
 
     fake = SimpleNamespace(
         params=params,
+        argument_spec=module.ARGUMENTS,
         check_mode=check,
         exit_json=lambda **answer: leave(failed=False, **answer),
         fail_json=lambda **answer: leave(failed=True, **answer),

@@ -1,0 +1,152 @@
+# Copyright: sre.runbooks contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a look at the gates of all scenarios says of each: ready, ready with a risk, not ready, or cannot tell.
+
+The gates are those of the verbs themselves: readiness.yml runs the steps of each scenario in check mode, and this reads what
+came of it in the timeline of that run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+
+from .verb import ASKED, REFUSED, UNANSWERED
+
+# The variable under which the tasks of a scenario run.
+SCENARIO = "readiness_of"
+# Where a run leaves its verdicts, in its record.
+FILE = "readiness.json"
+# From the best to the worst. A gate that is closed is sure, whatever else could not be seen.
+READY, RISK, UNKNOWN, NOT_READY = "ready", "risk", "cannot_tell", "not_ready"
+LEVELS = (READY, RISK, UNKNOWN, NOT_READY)
+WORDS = {READY: "ready", RISK: "ready with a risk", UNKNOWN: "cannot tell", NOT_READY: "not ready"}
+# How notes of verbs begin that tell of a gate which an override holds open, or of a danger that stays.
+RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason why a scenario is not simply ready; `scenario` is "" where it concerns all of the host."""
+
+    host: str
+    scenario: str
+    level: str
+    check: str
+    resource: str
+    because: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one scenario of one host, and why."""
+
+    host: str
+    scenario: str
+    level: str
+    findings: tuple = ()
+
+
+def findings(events):
+    """[Finding] of what the verbs of a run answered, in the order of the timeline."""
+    found, stopped = [], set()
+    for event in events:
+        if event["event"] not in ("step", "preflight"):
+            continue
+        here = (event["host"], event.get("scenario", ""))
+        for each in event.get("readiness", {}).get("findings", []):
+            found.append(Finding(host=event["host"], **each))
+        if event["state"] in ("failed", "ignored", "unreachable"):
+            # After the first stop the steps that follow lack what it would have told them.
+            if here not in stopped or event.get("stopped"):
+                found += _of_stop(event, here)
+            stopped.add(here)
+        found += [
+            Finding(*here, RISK, event.get("verb", event["step"]), event.get("resource", ""), note)
+            for note in event.get("notes", [])
+            if note.startswith(RISKY) and here[1]
+        ]
+    return list(dict.fromkeys(found))
+
+
+def _of_stop(event, here):
+    why = event.get("stopped")
+    if why == ASKED:
+        return []
+    message = event.get("message", "").removesuffix("; nothing was changed")
+    if why is None:
+        # Ansible itself could not go on: a variable of the inventory is not there, or a condition of the steps does not hold.
+        because, fix = message.rpartition("Error while resolving value for ")[2] or message, "fill in the inventory"
+        return [Finding(*here, NOT_READY, event["step"], "", because, fix)]
+    because, _colon, fix = message.rpartition(": ")
+    level = {REFUSED: NOT_READY, UNANSWERED: UNKNOWN}[why]
+    check = event["verb"].rpartition(".")[2]
+    return [Finding(*here, level, check, event.get("resource", ""), because or message, fix if because else "")]
+
+
+def asked(events):
+    """{host: [scenario]} of what a run was to look at."""
+    return {
+        event["host"]: event["readiness"]["scenarios"]
+        for event in events
+        if event.get("readiness", {}).get("scenarios") is not None
+    }
+
+
+def verdicts(events):
+    """[Verdict] of each scenario of each host that the run looked at, as they stand in the timeline."""
+    found = findings(events)
+    answered = {(event["host"], event.get("scenario", "")) for event in events if event.get("verb")}
+    looked_at = asked(events)
+    # Of a host that the guard has stopped nothing else is known.
+    looked_at |= {each.host: [""] for each in found if each.host not in looked_at}
+    return [
+        _verdict(host, scenario, found, (host, scenario) in answered)
+        for host, scenarios in looked_at.items()
+        for scenario in scenarios
+    ]
+
+
+def _verdict(host, scenario, found, is_answered):
+    mine = [each for each in found if each.host == host and each.scenario in ("", scenario)]
+    if not is_answered and not mine:
+        mine = [
+            Finding(
+                host, scenario, UNKNOWN, "steps", "", "no verb of this scenario was asked", "say which resources it has"
+            )
+        ]
+    return Verdict(host, scenario, worst(each.level for each in mine), tuple(mine))
+
+
+def worst(levels):
+    return max(levels, key=LEVELS.index, default=READY)
+
+
+def table(said):
+    """Lines for a terminal: a line for each verdict, below it why."""
+    widths = [max(len(getattr(each, name)) for each in said) for name in ("host", "scenario")] if said else []
+    for each in said:
+        yield f"{each.host:{widths[0]}}  {each.scenario or 'all':{widths[1]}}  {WORDS[each.level]}"
+        for finding in each.findings:
+            where = f"{finding.resource}: " if finding.resource and finding.resource not in finding.because else ""
+            mend = f": {finding.fix}" if finding.fix else ""
+            yield f"    {finding.check}: {where}{finding.because}{mend}"
+
+
+def as_data(said):
+    """The same for machines."""
+    return [asdict(each) for each in said]
+
+
+def written(folder):
+    """[Verdict] that a run has left in its record; [] where it looked at none."""
+    try:
+        with open(os.path.join(folder, FILE), encoding="utf-8") as data:
+            told = json.load(data)["verdicts"]
+    except OSError:
+        return []
+    return [Verdict(**dict(each, findings=tuple(Finding(**finding) for finding in each["findings"]))) for each in told]
