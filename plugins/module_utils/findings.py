@@ -19,6 +19,8 @@ from .timeline import spoken
 
 # Seconds within which users' errors should be noticed, and somebody should be at it: regami "Escalation Matrix", P1.
 NOTICED_WITHIN, TAKEN_WITHIN = 300, 900
+# Errors are counted by the minute: those of the minute in which it was closed may have been before that.
+MINUTE = 60
 # Of the error budget: one incident that used more needs an action item against its cause.
 # https://sre.google/workbook/error-budget-policy/
 MUCH_PERCENT = 20
@@ -58,7 +60,7 @@ def _cause(review, _events):
 def _still_open(review, _events):
     if review["is_open"]:
         yield Finding("Is it over? It was not closed when this was written.")
-    elif review["episodes"] and review["episodes"][-1]["until"] > review["times"]["resolved"]["at"]:
+    elif review["episodes"] and review["episodes"][-1]["until"] - MINUTE >= review["times"]["resolved"]["at"]:
         yield Finding("Why was it closed while users still saw errors?")
 
 

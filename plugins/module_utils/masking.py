@@ -29,10 +29,11 @@ _PATTERNS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    # JSON web tokens, keys of AWS, and any long run of characters that no word has
+    # JSON web tokens, keys of AWS, and any long run of characters that no word has, but for names that begin with a day: those of
+    # incidents and of records
     (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), HIDDEN),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), HIDDEN),
-    (re.compile(r"\b(?=[A-Za-z_+-]*\d)[A-Za-z0-9_+=-]{40,}"), HIDDEN),
+    (re.compile(r"(?<![A-Za-z0-9_+-])(?!\d{4}-\d\d-\d\d[T-])(?=[A-Za-z_+-]*\d)[A-Za-z0-9_+=-]{40,}"), HIDDEN),
 )
 
 
