@@ -26,10 +26,10 @@ RETURN = r"""
 _raw:
   description:
     - C(outcome) is V(recovered), V(failed), or V(noop) where nothing was changed; empty where nothing is known. C(why) is what the
-      last failure said, C(seconds) how long the run has taken.
+      last failure said, C(seconds) how long the run has taken, C(by) who runs it.
   type: list
   elements: dict
-  sample: [{outcome: failed, why: "regami-db-replica lags 400 s behind", seconds: 12}]
+  sample: [{outcome: failed, why: "regami-db-replica lags 400 s behind", seconds: 12, by: jane@bastion}]
 """
 
 import os
@@ -44,4 +44,4 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         folder = os.environ.get(record.FOLDER_VARIABLE)
-        return [record.so_far(record.events(folder)) if folder else {"outcome": "", "why": "", "seconds": 0}]
+        return [record.so_far(record.events(folder)) if folder else {"outcome": "", "why": "", "seconds": 0, "by": ""}]

@@ -51,6 +51,7 @@ class Proposal:
         state: WAITING, APPROVED, DENIED, or LOOKS, which needs no approval.
         by: who decided.
         at: when it was proposed, ISO 8601 in UTC.
+        incident: that of the run which proposed it, empty where it belongs to none.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Proposal:
     state: str
     by: str = ""
     at: str = ""
+    incident: str = ""
 
     @property
     def command(self):
@@ -77,20 +79,52 @@ def recent(parent, now, minutes):
     """{ID: Proposal} of the records in the folder `parent`, of runs that began in the last twice `minutes` before `now` (epoch
     seconds): a run goes on proposing for a while after it began."""
     since = record.now(now - 60 * 2 * minutes).replace(":", "")[:13]
-    return standing(incidents.merged(incidents.runs(parent, (PROPOSED, APPROVED, DENIED), since)))
+    return standing(incidents.merged(incidents.runs(parent, ("joined", PROPOSED, APPROVED, DENIED), since)))
 
 
 def standing(events):
-    """Pure: {id: Proposal} of what `events` tell, as it stands after the last of them."""
-    found = {}
+    """Pure: {id: Proposal} of what `events`, each with its `record`, tell, as it stands after the last of them."""
+    found, joined = {}, {}
     for event in events:
-        if event["event"] == PROPOSED:
-            known = {key: event[key] for key in WANTED}
-            found[event["proposal"]] = Proposal(event["proposal"], state=WAITING, at=event["time"], **known)
+        if event["event"] == "joined":
+            joined.setdefault(event["record"], event["incident"])
+        elif event["event"] == PROPOSED:
+            found[event["proposal"]] = proposed(event, joined.get(event["record"], ""))
         elif event["event"] in (APPROVED, DENIED) and event["proposal"] in found:
             before = asdict(found[event["proposal"]])
             found[event["proposal"]] = Proposal(**dict(before, state=event["event"], by=event["by"]))
     return found
+
+
+def proposed(event, incident=""):
+    """Pure: the Proposal of an event that says PROPOSED."""
+    known = {key: event[key] for key in WANTED}
+    return Proposal(event["proposal"], state=WAITING, at=event["time"], incident=incident, **known)
+
+
+def first_decision(events):
+    """Pure: the first event by which a person approved or denied something, None where nobody did."""
+    kinds = (APPROVED, DENIED)
+    return next((event for event in events if event["event"] in kinds and event["by"] != INVENTORY), None)
+
+
+def pending(events, now, minutes):
+    """Pure: [Proposal] that wait for a decision, or were approved and have not begun, the first first; none that has become too old.
+
+    Args:
+        events: those of an incident by time, each with its `record`.
+        now: epoch seconds.
+        minutes: so long a proposal waits for a decision.
+    """
+    approved = {event["proposal"]: event["time"] for event in events if event["event"] == APPROVED}
+    began = [(event["playbook"], event["time"]) for event in events if event["event"] == "run_started"]
+
+    def is_pending(each):
+        if each.state == APPROVED:
+            return not any(name == each.playbook and at >= approved[each.id] for name, at in began)
+        return each.state == WAITING
+
+    return [each for each in standing(events).values() if is_pending(each) and not _is_over(each, now, minutes)]
 
 
 def propose(known, wanted, now, minutes, allowed):
@@ -144,7 +178,8 @@ def decide(known, proposal_id, by, deny, env, now, minutes):
             f"again with ansible-playbook playbooks/triage.yml -e env={env}; nothing was changed"
         )
     state = DENIED if deny else APPROVED
-    return Proposal(**dict(asdict(found), state=state, by=by)), [{"event": state, "proposal": proposal_id, "by": by}]
+    entry = {"event": state, "proposal": proposal_id, "by": by, "incident": found.incident}
+    return Proposal(**dict(asdict(found), state=state, by=by)), [entry]
 
 
 def _is_over(proposal, now, minutes):

@@ -9,6 +9,7 @@ Everything here is pure. A moment is {at: epoch seconds or None, how: what it is
 
 from __future__ import annotations
 
+from . import approvals
 from .timeline import epoch, seconds_of
 
 # Seconds.
@@ -82,6 +83,8 @@ def resolved(events, runs):
 def _acknowledged(events, runs):
     if said := first(events, "acknowledged"):
         return _moment(seconds_of(said), f"by {said.get('by') or 'somebody'}")
+    if decided := approvals.first_decision(events):
+        return _moment(seconds_of(decided), f"by {decided['by']}, who {decided['event']} {decided['proposal']}")
     if runs:
         return _moment(runs[0].began, "nobody acknowledged it; the first run began")
     return _moment(None, "nobody acknowledged it")

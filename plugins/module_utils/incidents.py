@@ -22,8 +22,6 @@ from .errors import Refusal, near
 OPENED, ACKNOWLEDGED, NOTED, MITIGATED, CLOSED = "opened", "acknowledged", "noted", "mitigated", "closed"
 # What people log; `joined` and `told` are written by the runs themselves.
 LOGGED = (OPENED, ACKNOWLEDGED, NOTED, MITIGATED, CLOSED)
-# What monitoring logs: the first alert opens an incident, and what follows is a note in it.
-ALERTED, ALERT_OVER = "alerted", "alert_over"
 # It names files, objects and channels.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 LONGEST_NAME = 48
@@ -175,32 +173,13 @@ def choose(incidents, env, wanted):
     return newest.id, f"joined {newest.id}, the newest that is open; -e incident=ID joins another one: {others}"
 
 
-def of_alert(incidents, wanted, now):
-    """Pure: `wanted` of an alert as that of `entry`, or None where there is nothing to write.
-
-    Args:
-        incidents: {ID: Incident}.
-        wanted: options of incident_log, `event` being ALERTED or ALERT_OVER, `title` what the alert says.
-        now: ISO time.
-    """
-    is_open = open_ones(incidents, wanted["environment_name"])
-    if wanted["event"] == ALERT_OVER:
-        return dict(wanted, event=NOTED, text=f"alert over: {wanted['title']}") if is_open else None
-    if is_open:
-        return dict(wanted, event=NOTED, text=f"alert: {wanted['title']}")
-    first = wanted["incident"] or id_of(wanted["title"], _moment(wanted["detected"] or now)[:10])
-    # The same alert may open another incident on the same day.
-    names = (first, *(f"{first}-{number}" for number in range(2, len(incidents) + 3)))
-    return dict(wanted, event=OPENED, incident=next(name for name in names if name not in incidents))
-
-
 # What the entry of each event keeps of what was said.
 _KEPT = {
-    OPENED: ("title", "severity", "service", "detected"),
+    OPENED: ("title", "severity", "service", "detected", "fires"),
     ACKNOWLEDGED: ("text",),
-    NOTED: ("text",),
+    NOTED: ("text", "fires", "over"),
     MITIGATED: ("text",),
-    CLOSED: ("cause", "text"),
+    CLOSED: ("cause", "text", "why"),
 }
 
 
@@ -209,7 +188,7 @@ def entry(incidents, wanted, now, by):
 
     Args:
         incidents: {ID: Incident}.
-        wanted: options of incident_log: environment_name, event, incident, title, ...
+        wanted: options of incident_log: environment_name, event, incident, title, ...; of an alert with `fires` or `over`, and `why` it is closed.
         now: ISO time.
         by: who.
 
@@ -222,7 +201,7 @@ def entry(incidents, wanted, now, by):
             f"severity={wanted['severity']} is none of the team's; {near(wanted['severity'], wanted['severities'])}"
         )
     if event == OPENED:
-        wanted = dict(wanted, detected=_moment(wanted["detected"] or now))
+        wanted = dict(wanted, detected=moment(wanted["detected"] or now))
         if not wanted["title"]:
             raise Refusal('an incident needs a title: say -e \'{"title": "what is wrong"}\'; nothing was written')
         name = given or id_of(wanted["title"], wanted["detected"][:10])
@@ -240,21 +219,21 @@ def entry(incidents, wanted, now, by):
         is_new = not (event == CLOSED and name in incidents and incidents[name].closed)
     if not is_new:
         return name, None
-    kept = {key: wanted[key] for key in _KEPT[event] if wanted[key]}
+    kept = {key: wanted[key] for key in _KEPT[event] if wanted.get(key)}
     return name, {"event": event, "incident": name, "env": env, "by": by, **kept}
 
 
-def _moment(text):
+def moment(text):
     """An ISO time in UTC."""
     try:
-        moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        at = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise Refusal(f"detected={text} is no time: say it like 2026-11-22T02:58:00Z") from None
-    return record.now(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp())
+    return record.now(at.replace(tzinfo=at.tzinfo or datetime.UTC).timestamp())
 
 
 def in_words(event):
     """An event that a person logged, for people."""
-    said = [event.get(key) for key in ("title", "cause", "text") if event.get(key)]
+    said = [event.get(key) for key in ("title", "cause", "text", "why") if event.get(key)]
     severity = f" ({event['severity']})" if event.get("severity") else ""
     return ": ".join([event["event"], *said]) + severity

@@ -148,7 +148,9 @@ def _timeline(lines):
 
 def _cause(review):
     said = ": ".join(filter(None, (review["cause"], review["text"])))
-    found = [f"{run.name}: {note}" for run in review["runs"] for note in run.verdict[:MOST_NOTES]]
+    # Of a playbook that looked and then mended the last look.
+    looked = {run.playbook: run for run in review["runs"] if run.verdict}
+    found = [f"{run.name}: {note}" for run in looked.values() for note in run.verdict[:MOST_NOTES]]
     hints = f"\n\nWhat the runs found:\n\n{bullets(found)}" if found else ""
     return f"{plain(said) or TO_WRITE}{hints}"
 

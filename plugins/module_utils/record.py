@@ -86,7 +86,7 @@ def unfinished(parent, suffix):
 
 
 def so_far(events):
-    """{outcome, why, seconds} of a run that has not ended: recovered, failed, or noop where it changed nothing.
+    """{outcome, why, seconds, by} of a run that has not ended: recovered, failed, or noop where it changed nothing.
 
     A step that failed and was overcome counts as a failure: nobody can tell here, and the end of the run does.
     """
@@ -98,6 +98,7 @@ def so_far(events):
         "outcome": "failed" if failures else "recovered" if is_changed else "noop",
         "why": failures[-1] if failures else "",
         "seconds": round((times[-1] - times[0]).total_seconds()) if times else 0,
+        "by": next((event["by"] for event in events if event["event"] == "run_started"), ""),
     }
 
 

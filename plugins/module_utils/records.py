@@ -81,6 +81,12 @@ class Records:
         if self._name and self.own:
             record_mirror.begin(self.bucket, self.own)
 
+    def runs_of(self, incident):
+        """({run: all its events} of the runs of an incident, of whatever controller; notes for people on what may be missing)."""
+        notes = self.fetch(incident)
+        joined = incidents.of(incidents.runs(self.folder, ("joined",)), incident)
+        return {name: record.events(os.path.join(self.folder, name)) for name in joined}, notes
+
     def fetch(self, incident):
         """Have the runs of an incident that other controllers wrote in `folder` too; returns notes for people."""
         if not self._name:

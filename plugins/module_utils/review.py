@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from . import incident_times, story, way_back
+from . import approvals, incident_times, story, way_back
 from .errors import Refusal
 from .findings import findings, losses
 from .timeline import seconds_of
@@ -165,7 +165,8 @@ def _instead(entry):
 
 def _commander(events, runs):
     """Who took it, as far as the record tells."""
-    taken = incident_times.last(events, "acknowledged") or incident_times.first(events, "opened") or {}
+    taken = incident_times.last(events, "acknowledged") or approvals.first_decision(events)
+    taken = taken or incident_times.first(events, "opened") or {}
     return taken.get("by") or (runs[0].by if runs else "")
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from . import way_back
+from . import approvals, way_back
+from .alarms import RINGING
 from .masking import snippet
 from .timeline import seconds_of, spoken, worth_a_line
 
 # Playbooks that keep the books of an incident; what they did stands in their events, and nothing of it is a recovery.
-BOOKKEEPING = "incident_"
+BOOKKEEPING = frozenset(("alert", "approve", "incident_close", "incident_note", "incident_open", "incident_review"))
 # What an outcome is called where people read it who do not know the word.
 ENDED = {"noop": "nothing was changed", "planned": "only planned"}
 # A line for people: one sentence. The record has the rest.
@@ -25,13 +26,17 @@ LONGEST = 300
 
 @dataclass
 class Run:
-    """One run of a playbook: times in epoch seconds, ended and outcome None where it was killed or has not ended."""
+    """One run of a playbook: times in epoch seconds, ended and outcome None where it was killed or has not ended.
+
+    `process` is its identity as `lease.run_id` gives it.
+    """
 
     record: str
     playbook: str
     env: str
     by: str
     began: float
+    process: str = ""
     only_looked: bool = False
     resumes: str | None = None
     ended: float | None = None
@@ -86,13 +91,14 @@ def runs(events):
     found = {}
     for event in events:
         at, record = seconds_of(event), event["record"]
-        if event["event"] == "run_started" and not event["playbook"].startswith(BOOKKEEPING):
+        if event["event"] == "run_started" and event["playbook"] not in BOOKKEEPING:
             found[record] = Run(
                 record,
                 event["playbook"],
                 event["env"],
                 event["by"],
                 at,
+                event.get("run", ""),
                 bool(event.get("check_mode")),
                 event.get("resumes"),
             )
@@ -118,8 +124,9 @@ def story(events, episodes=(), alarms=()):
     lines = [
         {"at": seconds_of(event), "kind": kind, "what": snippet(what, LONGEST), "record": event["record"]}
         for event in events
-        for kind, what in _told(event)
+        for kind, what in _said(event)
     ]
+    lines += [dict(line, what=snippet(line["what"], LONGEST)) for line in _heard(events)]
     for run in runs(events):
         lines += [
             {"at": seconds_of(event), "kind": kind, "what": snippet(what, LONGEST), "record": run.record}
@@ -134,7 +141,8 @@ def story(events, episodes=(), alarms=()):
         )
     for each in alarms:
         what = f"alarm {each['name']} is {each['state']}: {each['why']}"
-        lines.append({"at": each["since"], "kind": "alarm", "what": snippet(what, LONGEST), "record": ""})
+        kind = "alarm" if each["state"] == RINGING else "note"
+        lines.append({"at": each["since"], "kind": kind, "what": snippet(what, LONGEST), "record": ""})
     return sorted(lines, key=lambda line: line["at"])
 
 
@@ -143,7 +151,32 @@ def done(call):
     return "; ".join(what for what in call["what"] if not what.startswith("wait "))
 
 
-def _told(event):
+def _heard(events):
+    """A line for each message, with all the places that heard it, and one for each place that did not."""
+    heard = {}
+    for event in events:
+        if event["event"] == "told":
+            said = event.get("title") or event["message"]
+            place = f"{event['channel']} {event.get('place', '')}".strip()
+            line = {"at": seconds_of(event), "kind": "told", "record": event["record"]}
+            if not event["ok"]:
+                yield dict(line, what=f"{place} did not hear: {event.get('why') or said}")
+            elif event["channel"] == "statuspage":
+                yield dict(line, what=f"the status page says: {event['message'] or said}")
+            elif first := heard.get((event["record"], event.get("moment"), said)):
+                first["places"].append(place)
+            else:
+                heard[event["record"], event.get("moment"), said] = dict(line, places=[place], said=said)
+    for line in heard.values():
+        yield {
+            "at": line["at"],
+            "kind": "told",
+            "record": line["record"],
+            "what": f"{', '.join(line['places'])} heard: {line['said']}",
+        }
+
+
+def _said(event):
     """What an event of the incident itself says."""
     by = event.get("by") or "somebody"
     kind = event["event"]
@@ -158,16 +191,16 @@ def _told(event):
         yield "incident", _with(f"{by} marked it as mitigated", event)
     elif kind == "closed":
         yield "incident", _with(f"{by} closed it", event)
-    elif kind == "told":
-        if event["ok"]:
-            yield "told", f"{event['channel']} heard: {event['message']}"
-        else:
-            yield "told", f"{event['channel']} did not hear: {event.get('why') or event['message']}"
+    elif kind == approvals.PROPOSED:
+        proposal = approvals.proposed(event)
+        yield "note", f"proposed: {proposal.command}, since {proposal.because}"
+    elif kind in (approvals.APPROVED, approvals.DENIED):
+        yield "incident", f"{by} {kind} {event['proposal']}"
 
 
 def _with(what, event):
     """With what was said of it."""
-    return ": ".join([what, *filter(None, (event.get("cause"), event.get("text")))])
+    return ": ".join([what, *filter(None, (event.get("cause"), event.get("text"), event.get("why")))])
 
 
 def _of_a_run(run, event):

@@ -25,7 +25,7 @@ options:
       - What to write. V(acknowledged) says that somebody is at work, V(mitigated) that users are served again though the cause is
         not mended.
       - V(alerted) is for monitoring. It opens an incident, or is a note in the one that is open; V(alert_over) is a note, too, where one
-        is open. Both take O(title).
+        is open, and may close it, see O(closes). Both take O(title).
     type: str
     choices: [opened, acknowledged, noted, mitigated, closed, alerted, alert_over]
     required: true
@@ -57,6 +57,22 @@ options:
   cause:
     description: Why it happened, with O(event=closed).
     type: str
+  alert:
+    description: What identifies the alert, so that its end is known as that of the same, with O(event=alerted) and O(event=alert_over). Default is
+      O(title).
+    type: str
+  closes:
+    description:
+      - Whether O(event=alert_over) closes an incident that an alert opened, once none of its alerts is on any more. It stays open, and what it
+        tells says why, while a run is under way, while something that was proposed waits for a decision or has not begun since, and where
+        the last that a run did was to fail half way or to be killed.
+      - It stays open, too, where the records of other controllers cannot be read.
+    type: bool
+    default: false
+  valid_minutes:
+    description: How long a proposal waits for a decision, see M(sre.runbooks.run_approval).
+    type: float
+    default: 60
 extends_documentation_fragment:
   - sre.runbooks.records
   - sre.runbooks.verb
@@ -85,6 +101,13 @@ EXAMPLES = r"""
     event: noted
     text: the partner confirms an outage of theirs
 
+- name: An alert is over, and perhaps the incident with it
+  sre.runbooks.incident_log:
+    environment_name: prod
+    event: alert_over
+    title: 5xx of regami-api above 1 %
+    closes: true
+
 - name: Close it
   sre.runbooks.incident_log:
     environment_name: prod
@@ -103,6 +126,13 @@ incident_opened:
   returned: unless refused
   type: dict
   sample: {title: Checkout answers 503, severity: P1, detected: "2026-11-22T02:58:00.000Z"}
+logged:
+  description:
+    - What there is to tell of it, C(moment) as O(sre.runbooks.incident_notify#module:moment), C(by) whom, and C(text). Null where there
+      is nothing, as with one alert more in an open incident.
+  returned: unless refused
+  type: dict
+  sample: {moment: closed, by: monitoring, text: "the last alert is over: 5xx of regami-api above 1 %"}
 entries:
   description: What the callback writes into the timeline of the run. Empty in check mode, and where nothing is new.
   returned: success
@@ -145,8 +175,9 @@ waited_seconds:
 """
 
 import os
+import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import incidents, record, records
+from ansible_collections.sre.runbooks.plugins.module_utils import alerts, incidents, record, records
 from ansible_collections.sre.runbooks.plugins.module_utils.guard import refuse_strange_words
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
@@ -154,7 +185,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 SERVICES = ()
 ARGUMENTS = dict(
     environment_name=dict(type="str", required=True),
-    event=dict(type="str", required=True, choices=[*incidents.LOGGED, incidents.ALERTED, incidents.ALERT_OVER]),
+    event=dict(type="str", required=True, choices=[*incidents.LOGGED, *alerts.EVENTS]),
     incident=dict(type="str"),
     title=dict(type="str"),
     severity=dict(type="str"),
@@ -163,8 +194,13 @@ ARGUMENTS = dict(
     detected=dict(type="str"),
     text=dict(type="str"),
     cause=dict(type="str"),
+    alert=dict(type="str"),
+    closes=dict(type="bool", default=False),
+    valid_minutes=dict(type="float", default=60),
     **records.ARGUMENTS,
 )
+# What role notify calls an event that is called otherwise.
+MOMENTS = {incidents.NOTED: "updated"}
 
 
 class IncidentLog(Verb):
@@ -178,39 +214,69 @@ class IncidentLog(Verb):
         refuse_strange_words(os.environ)
         self.records.required_folder()
         self.records.mirror()
-        known, notes = self.records.known()
-        self.notes += notes
-        return {
-            "known": known,
-            "now": record.now(),
-            "by": identity()["holder"],
-            "writes": not self.check_mode,
-        }
+        known, missing = self.records.known()
+        self.notes += missing
+        observed = {"known": known, "now": record.now(), "by": identity()["holder"], "writes": not self.check_mode}
+        if self.params["event"] not in alerts.EVENTS:
+            return observed
+        events = {}
+        for each in incidents.open_ones(known, self.params["environment_name"]):
+            runs, notes = self.records.runs_of(each.id)
+            events[each.id] = incidents.merged(runs)
+            missing += [note for note in notes if note not in missing]
+        return dict(observed, by=alerts.BY, events=events, missing=missing, epoch=time.time())
 
     @staticmethod
     def plan(observed, wanted):
-        if wanted["event"] in (incidents.ALERTED, incidents.ALERT_OVER):
-            wanted = incidents.of_alert(observed["known"], wanted, observed["now"])
-        if wanted is None:
-            return Plan(notes=("no incident is open: nothing to note",), returned={"incident": None, "entries": []})
+        if wanted["event"] in alerts.EVENTS:
+            return _of_alert(observed, wanted)
         incident, entry = incidents.entry(observed["known"], wanted, observed["now"], observed["by"])
-        notes = (f"{incident}: {incidents.in_words(entry)}",) if entry else (f"{incident}: nothing new",)
-        return Plan(
-            notes=notes,
-            returned={
-                "incident": incident,
-                "incident_opened": incidents.summary(observed["known"].get(incident), entry),
-                "entries": [entry] if entry and observed["writes"] else [],
-            },
-        )
+        return _logged(observed, incident, wanted["event"], [entry] if entry else [], wanted["text"])
 
     def view(self, observed):
         return {}
 
 
+def _of_alert(observed, wanted):
+    """The Plan for what monitoring says."""
+    known, by = observed["known"], observed["by"]
+    said = alerts.logged(known, observed["events"], wanted, observed["now"])
+    if said is None:
+        nothing = {"incident": None, "incident_opened": None, "logged": None, "entries": []}
+        return Plan(notes=("no incident is open: nothing to note",), returned=nothing)
+    incident, entry = incidents.entry(known, said, observed["now"], by)
+    if wanted["event"] != alerts.ALERT_OVER or not wanted["closes"]:
+        return _logged(observed, incident, said["event"], [entry], said["text"])
+    seen = [*observed["events"].get(incident, ()), dict(entry, time=observed["now"], record="")]
+    why = observed["missing"] or alerts.stays_open(seen, observed["epoch"], wanted["valid_minutes"])
+    if why:
+        text = f"{said['text']}; the incident stays open: {'; '.join(why)}"
+        return _logged(observed, incident, said["event"], [dict(entry, text=text)], text)
+    closing = dict(wanted, event=incidents.CLOSED, incident=incident, why=f"the last alert is over: {said['title']}")
+    _incident, end = incidents.entry(known, closing, observed["now"], by)
+    return _logged(observed, incident, incidents.CLOSED, [entry, end], end["why"])
+
+
+def _logged(observed, incident, event, entries, text):
+    """The Plan that has `entries` written; none are new where the log says the same already."""
+    told = "; ".join(map(incidents.in_words, entries)) or "nothing new"
+    # One alert more tells those who are at work nothing that monitoring has not.
+    is_told = event != incidents.NOTED or not any(each.get("fires") for each in entries)
+    return Plan(
+        notes=(f"{incident}: {told}",),
+        returned={
+            "incident": incident,
+            "incident_opened": incidents.summary(observed["known"].get(incident), entries[0] if entries else None),
+            "logged": {"moment": MOMENTS.get(event, event), "by": observed["by"], "text": text or ""}
+            if is_told
+            else None,
+            "entries": entries if observed["writes"] else [],
+        },
+    )
+
+
 def main():
-    alerts = (incidents.ALERTED, incidents.ALERT_OVER)
-    run(verb_module(ARGUMENTS, required_if=[("event", alert, ["title"]) for alert in alerts]), IncidentLog)
+    run(verb_module(ARGUMENTS, required_if=[("event", alert, ["title"]) for alert in alerts.EVENTS]), IncidentLog)
 
 
 if __name__ == "__main__":

@@ -302,8 +302,8 @@ class IncidentReview(Verb):
         # Old ones, too: a review may come late.
         known |= incidents.known(incidents.runs(parent, ("joined", *incidents.LOGGED)))
         name = self.params["incident"] or incidents.newest(known, self.params["environment_name"]) or ""
-        missing += self.records.fetch(name) if name and not missing else []
-        found = incidents.of(incidents.runs(parent), name)
+        found, not_had = self.records.runs_of(name)
+        missing += [note for note in not_had if not missing]
         if not found:
             raise Refusal(f"{parent} knows no incident {name} ({near(name, known)}): say -e incident=ID")
         return name, found, missing

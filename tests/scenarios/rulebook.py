@@ -118,12 +118,18 @@ def _post(port: int, body: dict, token: str) -> int:
         return refused.code
 
 
-def of_alertmanager(name: str, summary: str = "it is broken", status: str = "firing", **labels: str) -> dict:
+def of_alertmanager(
+    name: str,
+    summary: str = "it is broken",
+    status: str = "firing",
+    starts: str = "2026-11-22T02:58:00Z",
+    **labels: str,
+) -> dict:
     """One alert as Alertmanager posts it."""
     alert = {
         "status": status,
         "labels": {"alertname": name, **labels},
         "annotations": {"summary": summary},
-        "startsAt": "2026-11-22T02:58:00Z",
+        "startsAt": starts,
     }
     return {"version": "4", "groupKey": "{}", "status": status, "alerts": [alert]}

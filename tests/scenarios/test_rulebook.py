@@ -7,14 +7,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from rulebook import of_alertmanager, started
 from runbook import REPOSITORY
 from world import EAST, World, wait_until
 
 from ansible_collections.sre.runbooks.plugins.module_utils import incidents
+from ansible_collections.sre.runbooks.tests.unit.notifier_services import COMPONENT, Services
 
 pytestmark = pytest.mark.skipif(not shutil.which("java"), reason="ansible-rulebook needs Java 17")
 
@@ -66,6 +69,8 @@ def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_pat
     with started(tmp_path, stand_in, tmp_path / "hosts.yml", {}, playbooks=ours) as rulebook:
         for _time in range(8):
             assert rulebook.alert(of_alertmanager("ServiceDown", "{{ 7 * 7 }} down")) == 200
+        # It is on again: that is news, but what there is to see was looked at.
+        assert rulebook.alert(of_alertmanager("ServiceDown", "down again", starts="2026-11-22T03:01:00Z")) == 200
         assert rulebook.alert(of_alertmanager("Foreign", runbook_env="elsewhere")) == 200
         assert rulebook.alert(of_alertmanager("HighErrorRate", runbook_host="web")) == 200
         # Who may send alerts cannot approve what they lead to, and nobody else can do either.
@@ -76,9 +81,11 @@ def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_pat
         assert rulebook.decide({"proposal": "rollback-1", "by": "jane"}) == 200
         printed = rulebook.until("RAN rollback_deployment")
     seen = ran(printed)
-    # The storm started one look, and what it says is no template. The look of one host, and what is approved, stay with their host.
+    # The storm was noted once and started one look, and what it says is no template. The look of one host, and what is approved, stay
+    # with their host.
     assert {each: count for each, count in seen.items() if each[0] in ("alert", "triage")} == {
         ("alert", "api+web", "service_down ({ 7 * 7 }} down"): 1,
+        ("alert", "api+web", "service_down down again"): 1,
         ("alert", "web", "high_error_rate it is broken"): 1,
         ("triage", "api+web", " "): 1,
     }
@@ -116,14 +123,45 @@ def set_alarm(world: World, state: str) -> None:
     )
 
 
+@pytest.fixture
+def services() -> Iterator[Services]:
+    there = Services()
+    yield there
+    there.close()
+
+
+def beside(services: Services, folder: Path) -> Path:
+    """An inventory with this repository's and, stronger, who hears of incidents."""
+    route = {
+        "slack": ["#incidents"],
+        "incident_channel": True,
+        "pagerduty": "critical",
+        "statuspage": {"impact": "major", "components": {COMPONENT: "partial_outage"}},
+        "jira": True,
+        "update_minutes": 30,
+    }
+    ours = {
+        **services.inventory,
+        "notify_routes": {"P1": route},
+        "notify_public_name": "the API",
+        "review_folder": str(folder / "reviews"),
+    }
+    path = folder / "who_hears.yml"
+    path.write_text(yaml.safe_dump({"all": {"hosts": {"api-sandbox": ours}}}))
+    return path
+
+
 @pytest.mark.soak
-def test_from_the_alarm_to_the_recovery_with_one_approval(world: World, tmp_path: Path) -> None:
+def test_from_the_alarm_to_the_review_with_no_hand_on_it_but_the_approval(
+    world: World, services: Services, tmp_path: Path
+) -> None:
     queue = ringing(world)
     world.start_users()
     world.sandbox.fault("bad-build", build="erroring")
     wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 40, "users see errors")
     environment = world.runbook.environment | {
         "SRE_RUNBOOKS_INCIDENTS": str(tmp_path / "incidents"),
+        "ANSIBLE_INVENTORY": f"{REPOSITORY / 'inventories/sandbox'},{beside(services, tmp_path)}",
         "ANSIBLE_INVENTORY_ENABLED": "yaml,ini,host_list,sre.runbooks.configured",
         "AWS_ACCESS_KEY_ID": "sandbox",
         "AWS_SECRET_ACCESS_KEY": "sandbox-secret",
@@ -139,16 +177,17 @@ def test_from_the_alarm_to_the_recovery_with_one_approval(world: World, tmp_path
     with started(tmp_path, REPOSITORY / "ansible.cfg", inventory, environment, env="sandbox", **told) as rulebook:
         set_alarm(world, "ALARM")
         proposal = re.search(r"(\S+) waits for an approval", rulebook.until(" waits for an approval"))[1]
-        assert not [event for event in events(tmp_path) if event.get("steps")], "nothing is changed before"
+        assert not [event for event in events(tmp_path) if event.get("calls")], "nothing is changed before"
         assert rulebook.decide({"proposal": proposal, "by": "jane"}) == 200
         rulebook.until("RECOVERED in")
         world.stop_users()
         set_alarm(world, "OK")
-        rulebook.until("alert over: errors above 1 %")
+        rulebook.until("the last alert is over: errors above 1 %")
+        rulebook.until("NOTED in", "told: jira: OPS-3")
     seen = [
         event
         for event in events(tmp_path)
-        if event["event"] in ("opened", "proposed", "approved", "run_ended", "noted")
+        if event["event"] in ("opened", "proposed", "approved", "run_ended", "noted", "closed")
     ]
     assert [event["event"] for event in seen] == [
         "opened",
@@ -159,11 +198,66 @@ def test_from_the_alarm_to_the_recovery_with_one_approval(world: World, tmp_path
         "run_ended",
         "run_ended",
         "noted",
+        "closed",
         "run_ended",
     ]
     assert (seen[0]["severity"], seen[0]["title"]) == ("P1", "errors above 1 %")
     assert (seen[2]["playbook"], seen[2]["host"], seen[4]["by"]) == ("high_error_rate", "api-sandbox", "jane")
     assert seen[6]["outcome"] == "recovered"
+    assert_heard(services, seen[0]["incident"], proposal)
+    assert_reviewed(tmp_path / "reviews", seen[0]["incident"], proposal)
+
+
+def assert_heard(services: Services, incident: str, proposal: str) -> None:
+    """Everybody heard of it in order: opened, proposed, begun, recovered, over."""
+    assert services.of("pagerduty") == [f"{what} {incident}" for what in ("trigger", "acknowledge", "resolve")]
+    assert [what.split()[1] for what in services.of("statuspage")] == [
+        "investigating",
+        "identified",
+        "monitoring",
+        "resolved",
+    ]
+    assert services.statuspage.component == "operational"
+    mine = services.slack.texts(f"#inc-{incident}")[::-1]
+    assert [text.splitlines()[0].strip("*") for text in mine] == [
+        "INCIDENT P1: errors above 1 %",
+        "UPDATE P1: errors above 1 %",
+        "Find the cause of errors, and mend it: begun for regami-api in sandbox",
+        "Find the cause of errors, and mend it: recovered for regami-api in sandbox",
+        "RESOLVED P1: errors above 1 %",
+    ]
+    assert f"{proposal} waits for an approval: ansible-playbook playbooks/high_error_rate.yml" in mine[1]
+    assert "Closed by: monitoring" in mine[-1]
+    assert [text.split()[0].strip("*") for text in services.slack.texts("#incidents")[::-1]] == [
+        "INCIDENT",
+        "UPDATE",
+        "RESOLVED",
+    ]
+    assert services.jira.issues[0]["summary"].startswith("Keep in code, or take back: roll regami-service back to")
+    assert "-e run=2" in services.jira.issues[0]["description"], "the record is named"
+
+
+def assert_reviewed(folder: Path, incident: str, proposal: str) -> None:
+    """The draft and the page tell of the alert, of what was proposed, of who approved it, and when it was what."""
+    draft, page = ((folder / f"{incident}.{kind}").read_text() for kind in ("md", "html"))
+    assert "- [ ] Why was it closed" not in draft
+    for name in ("Began", "Detected", "Acknowledged", "Mitigated", "Resolved"):
+        assert re.search(rf"\| \*\*{name}\*\* \| 20\S+ \S+ UTC \(", draft), (name, draft)
+    assert "| **Incident commander** | jane |" in draft
+    for text in (draft, page):
+        told = (
+            "users see errors",
+            "monitoring opened the incident: errors above 1 %, P1",
+            "proposed: ansible-playbook playbooks/high_error_rate.yml",
+            f"jane approved {proposal}",
+            "the status page says: Our team has begun to mend it.",
+            "roll regami-service back to",
+            "monitoring closed it: the last alert is over: errors above 1 %",
+        )
+        story = text[text.index("## Timeline" if text is draft else "What happened") :]
+        places = [story.index(each) for each in told]
+        assert places == sorted(places)
+    assert f"by jane, who approved {proposal}" in draft and "likely cause: a bad deployment" in draft
 
 
 def events(folder: Path) -> list[dict]:

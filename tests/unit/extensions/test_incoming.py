@@ -23,6 +23,7 @@ ALERTMANAGER = {
             "labels": {"alertname": "HighErrorRate", "runbook_host": "api-prod"},
             "annotations": {"summary": "5xx above 1 %"},
             "startsAt": "2026-11-22T03:52:26.739266876+01:00",
+            "fingerprint": "7c6f3ac2a1d2a2b1",
             "generatorURL": "http://metrics.example.com/graph",
         },
         {
@@ -68,6 +69,7 @@ def test_each_alert_of_a_group_is_one():
     firing, over = of(ALERTMANAGER)
     assert firing == {
         "source": "alertmanager",
+        "id": "7c6f3ac2a1d2a2b1",
         "name": "HighErrorRate",
         "kind": "high_error_rate",
         "state": "firing",
@@ -83,7 +85,7 @@ def test_each_alert_of_a_group_is_one():
 def test_a_host_limits_what_is_started():
     with_host, without = main({"payload": ALERTMANAGER, "meta": {"headers": {"X-Secret": "s"}}})
     assert with_host["meta"] == {"hosts": "api-prod"}
-    assert "meta" not in without
+    assert without["meta"] == {"hosts": "all"}
 
 
 def test_incident_of_pagerduty():

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 short_description: Reads alerts of Alertmanager, PagerDuty and CloudWatch, and decisions of people
 description:
-  - Makes one event of each alert in what a webhook or a queue received, with C(alert) as C(source), C(name), C(kind), C(state)
+  - Makes one event of each alert in what a webhook or a queue received, with C(alert) as C(source), C(id), C(name), C(kind), C(state)
     (C(firing) or C(resolved)), C(env), C(host), C(title), C(since) (UTC) and C(url). Alertmanager sends several at once; what is no
     alert, such as a note in PagerDuty, makes no event.
   - An alert may say what its name does not tell, as a label or annotation of Alertmanager, or as C(name=value) in the title
@@ -83,7 +83,7 @@ def main(event, what="alerts"):
         return []
     if what == "decisions":
         return [{"decision": each} for each in found]
-    return [{"alert": each, **({"meta": {"hosts": each["host"]}} if each["host"] else {})} for each in found]
+    return [{"alert": each, "meta": {"hosts": each["host"] or "all"}} for each in found]
 
 
 def alerts(said):
@@ -130,6 +130,7 @@ def _of_alertmanager(each, group):
         title,
         each.get("startsAt", ""),
         each.get("generatorURL") or group.get("externalURL", ""),
+        identity=each.get("fingerprint"),
         marks={**notes, **labels},
         about=title,
     )
@@ -143,7 +144,16 @@ def _of_pagerduty(event):
     told = event["data"]
     begun, url = told.get("created_at", ""), told.get("html_url", "")
     return [
-        _alert("pagerduty", told["title"], state, told["title"], begun, url, marks=dict(SENT.findall(told["title"])))
+        _alert(
+            "pagerduty",
+            told["title"],
+            state,
+            told["title"],
+            begun,
+            url,
+            identity=told.get("id"),
+            marks=dict(SENT.findall(told["title"])),
+        )
     ]
 
 
@@ -161,6 +171,7 @@ def _of_cloudwatch(alarm):
             SENT.sub("", description) or alarm.get("NewStateReason") or alarm["AlarmName"],
             alarm.get("StateChangeTime", ""),
             alarm.get("AlarmArn", ""),
+            identity=alarm.get("AlarmArn"),
             marks=dict(SENT.findall(description)),
             measured=f"{trigger.get('Namespace', '')} {trigger.get('MetricName', '')}",
             about=description,
@@ -168,13 +179,14 @@ def _of_cloudwatch(alarm):
     ]
 
 
-def _alert(source, name, state, title, since, url, marks, measured="", about=""):
+def _alert(source, name, state, title, since, url, marks, identity=None, measured="", about=""):
     named = {mark: clean(marks.get(mark, "")) for mark in MARKS}
     for mark, value in named.items():
         if value and not NAME.fullmatch(value):
             raise ValueError(f"{mark} of {clean(name)} is no name")
     return {
         "source": source,
+        "id": clean(identity or name),
         "name": clean(name),
         "kind": named["runbook_kind"] or kind(f"{name} {measured}") or kind(about) or OTHER,
         "state": state,

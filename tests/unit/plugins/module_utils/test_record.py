@@ -102,11 +102,12 @@ def test_how_a_run_has_gone_so_far() -> None:
     def step(second: int, state: str, **other: object) -> dict:
         return {"time": f"2026-11-21T08:00:{second:02}.000Z", "event": "step", "state": state, **other}
 
-    start = {"time": "2026-11-21T08:00:00.000Z", "event": "run_started"}
+    start = {"time": "2026-11-21T08:00:00.000Z", "event": "run_started", "by": "jane@bastion"}
     lease = step(1, "changed", lease={"name": "api"})
-    assert record.so_far([]) == {"outcome": "noop", "why": "", "seconds": 0}
-    assert record.so_far([start, lease, step(4, "ok")]) == {"outcome": "noop", "why": "", "seconds": 4}
+    assert record.so_far([]) == {"outcome": "noop", "why": "", "seconds": 0, "by": ""}
+    by = {"by": "jane@bastion"}
+    assert record.so_far([start, lease, step(4, "ok")]) == {"outcome": "noop", "why": "", "seconds": 4, **by}
     assert record.so_far([start, lease, step(5, "changed")])["outcome"] == "recovered"
     assert record.so_far([start, step(5, "changed"), step(6, "ignored", message="x")])["outcome"] == "recovered"
     failed = record.so_far([start, step(5, "changed"), step(9, "failed", message="it lags")])
-    assert failed == {"outcome": "failed", "why": "it lags", "seconds": 9}
+    assert failed == {"outcome": "failed", "why": "it lags", "seconds": 9, **by}

@@ -15,8 +15,10 @@ from ansible_collections.sre.runbooks.tests.unit.story_of_an_incident import (
     BACK,
     EVENTS,
     INCIDENT,
+    OPEN,
     SAID,
     SCALE,
+    TRIAGE,
     at,
     back,
     call,
@@ -196,3 +198,46 @@ def test_the_story_tells_what_people_runs_users_and_alarms_did_in_order():
     assert [line[0] for line in lines] == sorted(line[0] for line in lines)
     assert not any("incident_open" in line[2] for line in lines)
     assert [run.playbook for run in story.runs(EVENTS)] == ["triage", "emergency_scale", "rollback_deployment"]
+
+
+def test_what_was_proposed_and_who_approved_it_is_told_and_counts_as_taking_it():
+    wanted = {
+        "env": "prod",
+        "host": "api-prod",
+        "playbook": "rollback_deployment",
+        "remediate": False,
+        "because": "errors",
+    }
+    proposed = at(485, "proposed", TRIAGE, proposal="back-1", **wanted)
+    decided = [
+        at(600 + after, "approved", BACK, proposal="back-1", by=by) for after, by in ((0, "the inventory"), (5, "jane"))
+    ]
+    unasked = [event for event in EVENTS if event["event"] != "acknowledged"]
+    found = reviewed(sorted([*unasked, proposed, *decided], key=lambda event: event["time"]))
+    told = [line["what"] for line in found["story"]]
+    assert (
+        "proposed: ansible-playbook playbooks/rollback_deployment.yml -e env=prod --limit api-prod, since errors"
+        in told
+    )
+    assert "jane approved back-1" in told
+    assert found["times"]["acknowledged"] == {"at": TEN + 605, "how": "by jane, who approved back-1"}
+    assert found["commander"] == "jane"
+
+
+def test_a_message_is_told_once_with_all_places_that_heard_it():
+    def told(after, channel, place="", ok=True):
+        said = {"title": "INCIDENT P1", "message": "Service: api", "moment": "opened", "why": "" if ok else "no answer"}
+        return at(after, "told", OPEN, channel=channel, place=place, ok=ok, **said)
+
+    heard = [
+        told(312, "slack", "#incidents"),
+        told(313, "pagerduty"),
+        told(314, "statuspage"),
+        told(315, "mail", ok=False),
+    ]
+    lines = [line["what"] for line in reviewed([*EVENTS, *heard])["story"] if line["kind"] == "told"]
+    assert lines[2:] == [
+        "slack #incidents, pagerduty heard: INCIDENT P1",
+        "the status page says: Service: api",
+        "mail did not hear: no answer",
+    ]

@@ -48,21 +48,51 @@ def test_in_check_mode_nothing_is_written(tmp_path):
     assert "opened: Checkout answers 503 (P1)" in planned["notes"][0]
 
 
-def test_first_alert_opens_and_the_next_is_a_note(tmp_path):
-    alert = {
-        "environment_name": "prod",
-        "event": "alerted",
-        "title": "5xx above 1 %",
-        "detected": "2026-11-22T02:58:00Z",
-    }
-    assert log(tmp_path, dict(alert, event="alert_over"))["entries"] == []
-    opened = log(tmp_path, dict(alert, severity="P1"))
+ALERT = {"environment_name": "prod", "event": "alerted", "title": "5xx above 1 %", "detected": "2026-11-22T02:58:00Z"}
+
+
+def opened_by_alert(records):
+    """Its ID."""
+    opened = log(records, dict(ALERT, severity="P1", alert="5xx"))
     (entry,) = opened["entries"]
     assert (entry["event"], entry["incident"], entry["severity"]) == ("opened", "2026-11-22-5xx-above-1", "P1")
-    written(tmp_path, f"{record.now()}-1", [{"event": "joined", "incident": opened["incident"], "env": "prod"}, entry])
-    for event, text in (("alerted", "alert: 5xx above 1 %"), ("alert_over", "alert over: 5xx above 1 %")):
-        (note,) = log(tmp_path, dict(alert, event=event))["entries"]
-        assert (note["event"], note["incident"], note["text"]) == ("noted", opened["incident"], text)
+    assert opened["logged"] == {"moment": "opened", "by": "monitoring", "text": ""}
+    name = opened["incident"]
+    written(records, f"{record.now()}-1", [{"event": "joined", "incident": name, "env": "prod"}, entry])
+    return name
+
+
+def test_first_alert_opens_and_the_next_is_a_note(tmp_path):
+    nothing = log(tmp_path, dict(ALERT, event="alert_over"))
+    assert (nothing["entries"], nothing["logged"]) == ([], None)
+    name = opened_by_alert(tmp_path)
+    again = log(tmp_path, ALERT)
+    assert again["logged"] is None, "who is at work is told nothing new"
+    over = log(tmp_path, dict(ALERT, event="alert_over"))
+    assert over["logged"] == {"moment": "updated", "by": "monitoring", "text": "alert over: 5xx above 1 %"}
+    for noted, text in ((again, "alert: 5xx above 1 %"), (over, "alert over: 5xx above 1 %")):
+        (note,) = noted["entries"]
+        assert (note["event"], note["incident"], note["text"], note["by"]) == ("noted", name, text, "monitoring")
     closed = log(tmp_path, said("closed", cause="a bad build"))
     written(tmp_path, f"{record.now()}-2", closed["entries"])
-    assert log(tmp_path, alert)["incident"] == "2026-11-22-5xx-above-1-2"
+    assert log(tmp_path, ALERT)["incident"] == "2026-11-22-5xx-above-1-2"
+
+
+def test_with_its_last_alert_an_incident_is_over_where_that_is_asked_for(tmp_path):
+    over = dict(ALERT, event="alert_over", alert="5xx", title="5xx is below 1 %", closes=True)
+    name = opened_by_alert(tmp_path)
+    (entry,) = log(tmp_path, dict(ALERT, title="p99 above 3 s"))["entries"]
+    written(tmp_path, f"{record.now()}-2", [{"event": "joined", "incident": name, "env": "prod"}, entry])
+    first = log(tmp_path, over)
+    assert [each["event"] for each in first["entries"]] == ["noted"]
+    assert "the incident stays open: still on: p99 above 3 s" in first["logged"]["text"]
+    written(tmp_path, f"{record.now()}-3", [{"event": "joined", "incident": name, "env": "prod"}, *first["entries"]])
+    last = log(tmp_path, dict(over, alert="", title="p99 above 3 s"))
+    assert [each["event"] for each in last["entries"]] == ["noted", "closed"]
+    assert last["logged"] == {
+        "moment": "closed",
+        "by": "monitoring",
+        "text": "the last alert is over: p99 above 3 s",
+    }
+    planned = log(tmp_path, dict(over, alert="", title="p99 above 3 s"), check=True)
+    assert (planned["entries"], planned["logged"]["moment"]) == ([], "closed")
