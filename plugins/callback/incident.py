@@ -91,7 +91,11 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play):
         if self.arguments:
             self._judge(play.get_variable_manager())
-        self.env = str(play.get_variable_manager().extra_vars.get("env", "none"))
+        said = play.get_variable_manager().extra_vars
+        self.env = str(said.get("env", "none"))
+        # AWX says in no other way who launched a job: the user of its container is always the same.
+        if said.get("awx_user_name"):
+            os.environ["AWX_USER"] = str(said["awx_user_name"])
         verbs = {action for block in play.tasks + play.handlers for action in _verbs(block)}
         if verbs and self.folder is None:
             self._open()
