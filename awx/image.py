@@ -22,16 +22,20 @@ _APART = {"ansible", "ansible-core"}
 
 def definition(root: Path) -> dict[str, Any]:
     pins = _pins((root / "requirements.txt").read_text(encoding="utf-8"))
-    (core,) = (pin for pin in pins if pin.startswith("ansible-core=="))
+    core = _of(pins, "ansible-core")
+    # The one that the tests run jobs with.
+    runner = _of(_pins((root / "requirements-dev.txt").read_text(encoding="utf-8")), "ansible-runner")
     return {
         "version": 3,
         "images": {"base_image": {"name": BASE}},
         "dependencies": {
             "python_interpreter": {"package_system": PYTHON, "python_path": f"/usr/bin/{PYTHON}"},
             "ansible_core": {"package_pip": core},
-            "ansible_runner": {"package_pip": "ansible-runner"},
+            "ansible_runner": {"package_pip": runner},
             "galaxy": {"collections": _collections(root)},
             "python": [pin for pin in pins if pin.partition("==")[0] not in _APART],
+            # The pins are all that is needed; a collection would add what it likes, of any version.
+            "exclude": {"all_from_collections": ["~.+"]},
             # git reads the commits of a service; the compiler is for wheels that a platform lacks.
             "system": [
                 "git-core [platform:rpm]",
@@ -40,6 +44,11 @@ def definition(root: Path) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _of(pins: list[str], package: str) -> str:
+    (pin,) = (pin for pin in pins if pin.startswith(f"{package}=="))
+    return pin
 
 
 def _pins(text: str) -> list[str]:

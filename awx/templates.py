@@ -68,7 +68,8 @@ def workflows(root: Path) -> list[dict[str, Any]]:
 
 
 def credential_types(root: Path) -> list[dict[str, Any]]:
-    """One type for what the inventories look up in the environment, those that a comment shows included: secrets, all of them."""
+    """One type for what the inventories look up in the environment, those that a comment shows included: secrets, all of them; and one
+    for what is a file."""
     texts = (path.read_text(encoding="utf-8") for each in INVENTORIES for path in _variables(root, each))
     names = sorted({name for text in texts for name in re.findall(r"builtin\.env', '(\w+)'", text)})
     return [
@@ -83,7 +84,23 @@ def credential_types(root: Path) -> list[dict[str, Any]]:
                 ]
             },
             "injectors": {"env": {name: Template(f"{{{{ {name.lower()} }}}}") for name in names}},
-        }
+        },
+        {
+            # AWX's own type for clusters knows one of them; a service and its peer may run in two.
+            "name": "sre.runbooks clusters",
+            "kind": "cloud",
+            "description": "A kubeconfig with a context for each cluster that kubernetes_context of the inventories names.",
+            "inputs": {
+                "fields": [
+                    {"id": "kubeconfig", "label": "Kubeconfig", "type": "string", "secret": True, "multiline": True}
+                ],
+                "required": ["kubeconfig"],
+            },
+            "injectors": {
+                "file": {"template": Template("{{ kubeconfig }}")},
+                "env": {"KUBECONFIG": Template("{{ tower.filename }}")},
+            },
+        },
     ]
 
 

@@ -1,26 +1,30 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for the API of AWX 24.6.1, as far as awx.awx 24.6.1 asks it to set the runbooks up and to launch a job template.
+"""A stand-in for AWX 24.6.1, as far as awx.awx 24.6.1 asks its API to set the runbooks up and to launch what was set up.
 
-Its rules are those of AWX's own source: awx/api/views (`_validate_spec_data` of surveys, associations, approval nodes), awx/api/fields.py
-(null stands for an empty text), awx/api/serializers.py (rules of schedules, prompts that a template does not ask for) and
-awx/main/models/mixins.py (answers to surveys). Fields that it does not know are left out, as AWX does; so what a module sends and never
+What it takes and refuses is in rules.py, what becomes of a launch in jobs.py, its API in server.py. Its objects behave by AWX's own source: awx/api/views
+(associations, approval nodes, launches), awx/api/fields.py (null stands for an empty text), awx/api/serializers.py (names, playbooks,
+prompts that a template does not ask for). Fields that it does not know are left out, as AWX does; so what a module sends and never
 gets back shows as a change here, too.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import threading
-from collections.abc import Iterator
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-TOKEN = "a-token-of-the-tests"
+from tests.awx.jobs import LINKS, PROMPTS, Job, Workflow, job_of, told
+from tests.awx.rules import (
+    BadRequest,
+    check_credential_type,
+    check_rrule,
+    faults_of_answers,
+    playbooks,
+    with_defaults,
+)
 
+ROOT = Path(__file__).parents[2]
 # Fields of each kind of object with their defaults; a text that is null becomes empty.
 _TEMPLATE = {"name": "", "description": "", "organization": None, "extra_vars": "---", "survey_enabled": False}
 _TEMPLATE |= {"limit": "", "allow_simultaneous": False, "ask_limit_on_launch": False, "ask_variables_on_launch": False}
@@ -34,7 +38,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     | {"scm_update_on_launch": False, "default_environment": None, "scm_revision": ""},
     "inventories": {"name": "", "description": "", "organization": None, "kind": "", "host_filter": None},
     "inventory_sources": {"name": "", "description": "", "inventory": None, "source": "", "source_project": None}
-    | {"source_path": "", "overwrite": False, "overwrite_vars": False, "update_on_launch": False},
+    | {"source_path": "", "overwrite": False, "overwrite_vars": False, "update_on_launch": False}
+    | {"execution_environment": None},
     "job_templates": _TEMPLATE
     | {"project": None, "playbook": "", "inventory": None, "execution_environment": None, "job_type": "run"}
     | {"job_tags": "", "diff_mode": False, "ask_job_type_on_launch": False},
@@ -58,30 +63,40 @@ FIELDS: dict[str, dict[str, Any]] = {
 # One table of AWX with a number for each object.
 UNIFIED = ("projects", "inventory_sources", "job_templates", "workflow_job_templates", "workflow_approval_templates")
 TYPES = {kind: kind.removesuffix("s").replace("inventorie", "inventory") for kind in FIELDS}
-ASSOCIATIONS = {"credentials", "success_nodes"}
-QUESTIONS = {"text": str, "textarea": str, "multiplechoice": str, "multiselect": str, "integer": int, "float": float}
+ASSOCIATIONS = {"credentials", *LINKS}
+# What AWX calls its own when it is new.
+MANAGED = {"Amazon Web Services": "cloud", "OpenShift or Kubernetes API Bearer Token": "kubernetes"}
 
 
-class BadRequest(Exception):
-    """Carries the answer of status 400."""
+def done(_job: Job) -> tuple[bool, dict[str, Any]]:
+    """A job that succeeds and leaves nothing."""
+    return True, {}
 
 
 class Controller:
-    """Its objects by kind and number. `changes` counts what was asked to change."""
+    """Its objects by kind and number. `changes` counts what was asked to change; `run` carries a job out: (success, artifacts)."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[Job], tuple[bool, dict[str, Any]]] = done) -> None:
         self.objects: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in FIELDS}
         self.surveys: dict[int, dict[str, Any]] = {}
         self.links: dict[tuple[str, int, str], list[int]] = {}
         self.changes: list[str] = []
+        self.run = run
+        self.jobs: dict[int, Job] = {}
+        self.workflows: dict[int, Workflow] = {}
+        # What a project is fetched from, as it is now.
+        self.revision = "1"
+        self._playbooks = playbooks(ROOT)
         self._next = 1
+        for name, kind in MANAGED.items():
+            self.create("credential_types", {"name": name, "kind": kind, "managed": True})
 
     def named(self, kind: str, name: str) -> dict[str, Any]:
         (found,) = (each for each in self.objects[kind].values() if name in (each.get("name"), each.get("identifier")))
         return found
 
     def create(self, kind: str, sent: dict[str, Any]) -> dict[str, Any]:
-        number, self._next = self._next, self._next + 1
+        number = self._number()
         self.objects[kind][number] = {"id": number, "type": TYPES[kind], "url": f"/api/v2/{kind}/{number}/"}
         return self.update(kind, number, FIELDS[kind] | sent)
 
@@ -94,35 +109,153 @@ class Controller:
         }
         if kind == "job_templates" and fresh["project"]:  # read-only, it is that of the project
             fresh["organization"] = self.objects["projects"][fresh["project"]]["organization"]
-        self._check(kind, fresh)
+        self._check(kind, number, fresh)
         self.objects[kind][number] = fresh
         return fresh
 
-    def _check(self, kind: str, fresh: dict[str, Any]) -> None:
-        if kind == "schedules":
-            check_rrule(fresh["rrule"])
-        if kind == "job_templates" and not fresh["playbook"].endswith(".yml"):
-            raise BadRequest({"playbook": ["Playbook not found for project."]})
+    def _check(self, kind: str, number: int, fresh: dict[str, Any]) -> None:
+        one_of = {
+            "workflow_job_template_nodes": ("workflow_job_template", "identifier"),
+            "inventory_sources": ("inventory", "name"),
+            "schedules": ("unified_job_template", "name"),
+            "workflow_approval_templates": ("id",),
+        }.get(kind, ("organization", "name"))
+        for other, there in self.objects[kind].items():
+            if other != number and all(there.get(each) == fresh.get(each) for each in one_of):
+                raise BadRequest({"__all__": [f"{kind} with this {' and '.join(one_of)} already exists."]})
+        if "name" in fresh and not 0 < len(fresh["name"]) <= 512:
+            raise BadRequest({"name": ["This field may not be blank, nor have more than 512 characters."]})
+        match kind:
+            case "schedules":
+                check_rrule(fresh["rrule"])
+            case "credential_types" if not fresh["managed"]:
+                check_credential_type(fresh["kind"], fresh["inputs"], fresh["injectors"])
+            case "credentials":
+                self._check_credential(fresh)
+            case "job_templates":
+                self._check_job_template(fresh)
+            case "inventory_sources" if fresh["source"] != "scm" and (fresh["source_project"] or fresh["source_path"]):
+                raise BadRequest({"detail": "Cannot set source_path if not SCM type."})
+            case "workflow_approval_templates" if fresh["timeout"] < 0:
+                raise BadRequest({"timeout": ["Ensure this value is greater than or equal to 0."]})
         template = self.objects["job_templates"].get(fresh.get("unified_job_template"))
         if kind in ("schedules", "workflow_job_template_nodes") and template:
-            if fresh["job_type"] and not template["ask_job_type_on_launch"]:
-                raise BadRequest({"job_type": ["Field is not configured to prompt on launch."]})
+            if refused := [name for name, ask in PROMPTS.items() if fresh[name] and not template[ask]]:
+                raise BadRequest({name: ["Field is not configured to prompt on launch."] for name in refused})
             self.judge(template, fresh["extra_data"], required=kind == "schedules")
+
+    def _check_credential(self, fresh: dict[str, Any]) -> None:
+        of = self.objects["credential_types"][fresh["credential_type"]]
+        known = {each["id"] for each in of["inputs"].get("fields", [])}
+        if strange := set(fresh["inputs"]) - known:
+            raise BadRequest({"inputs": [f"Additional properties are not allowed ({', '.join(strange)})"]})
+
+    def _check_job_template(self, fresh: dict[str, Any]) -> None:
+        if not fresh["project"]:
+            raise BadRequest({"project": ["This field is required."]})
+        if fresh["playbook"] not in self._playbooks:
+            raise BadRequest({"playbook": ["Playbook not found for project."]})
+        if not fresh["inventory"]:
+            raise BadRequest({"inventory": ["Must either set a default value or ask to prompt on launch."]})
 
     def judge(self, template: dict[str, Any], answers: dict[str, Any], required: bool = True) -> None:
         """Raises BadRequest for answers that the survey does not take, and for variables that are not asked for."""
-        questions = self.surveys.get(template["id"], {}).get("spec", []) if template["survey_enabled"] else []
-        faults = [fault for each in questions for fault in judged(each, answers, required)]
-        if faults:
+        questions = self.questions(template)
+        if faults := faults_of_answers(questions, answers, required):
             raise BadRequest({"variables_needed_to_start": faults})
         strange = set(answers) - {each["variable"] for each in questions}
         if strange and not template["ask_variables_on_launch"]:
             raise BadRequest({"extra_vars": [f"Variables {', '.join(strange)} are not allowed on launch."]})
 
+    def questions(self, template: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.surveys.get(template["id"], {}).get("spec", []) if template.get("survey_enabled") else []
+
+    def link(self, kind: str, number: int, by: str, other: int) -> None:
+        """Raises BadRequest for what may not belong together."""
+        linked = self.links.setdefault((kind, number, by), [])
+        if by == "credentials":
+            types = [self.objects["credentials"][each]["credential_type"] for each in linked]
+            if self.objects["credentials"][other]["credential_type"] in types:
+                raise BadRequest({"error": "Cannot assign multiple credentials of one type."})
+        else:
+            nodes = self.objects[kind]
+            if nodes[number]["workflow_job_template"] != nodes[other]["workflow_job_template"]:
+                raise BadRequest({"error": "Nodes of different workflows."})
+            if number in self._after(other) or any(other in self.links.get((kind, number, each), []) for each in LINKS):
+                raise BadRequest({"error": "Cycle detected, or relationship not allowed."})
+        linked.append(other)
+
+    def _after(self, node: int) -> set[int]:
+        children = [each for by in LINKS for each in self.links.get(("workflow_job_template_nodes", node, by), [])]
+        return {node}.union(*map(self._after, children))
+
+    def launch(self, kind: str, number: int, sent: dict[str, Any]) -> Job | Workflow:
+        """Raises BadRequest for what the survey does not take. A job is over when this returns, a workflow waits for whoever approves."""
+        template, said = self.objects[kind][number], sent.get("extra_vars", {})
+        # A job template leaves out what it does not ask for, a workflow refuses it.
+        spec = self.questions(template)
+        asked = {name: value for name, value in said.items() if name in {each["variable"] for each in spec}}
+        self.judge(template, asked if kind == "job_templates" else said)
+        if kind == "job_templates":
+            return self._start(job_of(self._number(), template, spec, said, sent))
+        workflow = self.workflows[self._next] = self._workflow(
+            template, with_defaults(spec, said), sent.get("limit", "")
+        )
+        self._advance(workflow)
+        return workflow
+
+    def _workflow(self, template: dict[str, Any], variables: dict[str, Any], limit: str) -> Workflow:
+        of = self.objects["workflow_job_template_nodes"]
+        nodes = {number: node for number, node in of.items() if node["workflow_job_template"] == template["id"]}
+        links = {
+            node: {by: self.links.get(("workflow_job_template_nodes", node, by), []) for by in LINKS} for node in nodes
+        }
+        return Workflow(self._number(), template["name"], variables, limit, nodes, links)
+
+    def fetch(self, project: int) -> None:
+        self.objects["projects"][project]["scm_revision"] = self.revision
+
+    def decide(self, approval: int, approved: bool) -> None:
+        """Raises BadRequest where somebody was faster."""
+        job = self.jobs[approval]
+        if job.status != "pending":
+            raise BadRequest({"error": "This workflow step has already been approved or denied."})
+        job.status = "successful" if approved else "failed"
+        self._advance(next(each for each in self.workflows.values() if job in each.jobs.values()))
+
+    def _advance(self, workflow: Workflow) -> None:
+        while ready := workflow.ready():
+            for number in ready:
+                workflow.jobs[number] = self._of_node(workflow, number)
+
+    def _of_node(self, workflow: Workflow, number: int) -> Job:
+        node = workflow.nodes[number]
+        template = self.objects["job_templates"].get(node["unified_job_template"])
+        if template is None:
+            approval = self.objects["workflow_approval_templates"][node["unified_job_template"]]
+            return self._note(Job(self._number(), approval["name"], "workflow_approval", "pending"))
+        spec = self.questions(template)
+        said = told(node, spec, workflow.left_by_those_before(number), workflow.extra_vars)
+        prompts = {"job_type": node["job_type"], "limit": workflow.limit or node["limit"]}
+        return self._start(job_of(self._number(), template, spec, said, prompts))
+
+    def _start(self, job: Job) -> Job:
+        succeeded, job.artifacts = self.run(self._note(job))
+        job.status = "successful" if succeeded else "failed"
+        return job
+
+    def _note(self, job: Job) -> Job:
+        self.jobs[job.number] = job
+        return job
+
+    def _number(self) -> int:
+        number, self._next = self._next, self._next + 1
+        return number
+
     def shown(self, kind: str, number: int) -> dict[str, Any]:
         """As a GET has it: secrets hidden, and where to find what belongs to it."""
         there, at = self.objects[kind][number], f"/api/v2/{kind}/{number}/"
-        related = {"survey_spec": f"{at}survey_spec/"}
+        related = {each: f"{at}{each}/" for each in ("survey_spec", "launch", "update")}
         if kind == "workflow_job_template_nodes" and (template := there["unified_job_template"]):
             of = next(each for each in UNIFIED if template in self.objects[each])
             related["unified_job_template"] = f"/api/v2/{of}/{template}/"
@@ -135,156 +268,3 @@ class Controller:
             for number, there in self.objects[of].items():
                 if all(str(there.get(name)) == value for name, value in wanted.items()):
                     yield self.shown(of, number)
-
-
-def judged(question: dict[str, Any], answers: dict[str, Any], required: bool) -> Iterator[str]:
-    name, kind = question["variable"], question["type"]
-    if name not in answers:
-        if question["required"] and required:
-            yield f"'{name}' value missing"
-        return
-    value = answers[name]
-    python = {"integer": int, "float": float | int, "multiselect": list}.get(kind, str)
-    if not isinstance(value, python) or isinstance(value, bool):
-        yield f"Value {value} for '{name}' expected to be of type {kind}."
-    elif kind in ("multiplechoice", "multiselect"):
-        for one in value if kind == "multiselect" else [value]:
-            if one not in question["choices"]:
-                yield f"Value {one} for '{name}' expected to be one of {question['choices']}."
-
-
-def check_survey(spec: dict[str, Any]) -> None:
-    """Raises BadRequest for a survey that AWX does not take."""
-    for field, kind in (("name", str), ("description", str), ("spec", list)):
-        if not isinstance(spec.get(field), kind):
-            raise BadRequest({"error": f"Field '{field}' is missing from survey spec, or of another type."})
-    if not spec["spec"]:
-        raise BadRequest({"error": "'spec' doesn't contain any items."})
-    seen = set()
-    for number, question in enumerate(spec["spec"]):
-        for field, kind in (("type", str), ("question_name", str), ("variable", str), ("required", bool)):
-            if not isinstance(question.get(field), kind):
-                raise BadRequest({"error": f"'{field}' missing from survey question {number}, or of another type."})
-        if question["variable"] in seen:
-            raise BadRequest({"error": f"'variable' '{question['variable']}' duplicated in survey question {number}."})
-        seen.add(question["variable"])
-        check_question(number, question)
-
-
-def check_question(number: int, question: dict[str, Any]) -> None:
-    if question["type"] not in QUESTIONS:
-        raise BadRequest({"error": f"'{question['type']}' in survey question {number} is no type for the runbooks."})
-    default = question.get("default", "")
-    if default != "" and (not isinstance(default, QUESTIONS[question["type"]]) or isinstance(default, bool)):
-        raise BadRequest(
-            {"error": f"Default value {default} in survey question {number} expected to be {question['type']}."}
-        )
-    if question["type"] in ("multiplechoice", "multiselect"):
-        if "choices" not in question:
-            raise BadRequest({"error": f"Survey question {number} must specify choices."})
-        if isinstance(
-            question["choices"], str
-        ):  # blank lines are taken out, so it is read back otherwise than it was sent
-            question["choices"] = "\n".join(line for line in question["choices"].splitlines() if line.strip())
-        if any(line not in question["choices"] for line in default.splitlines()):
-            raise BadRequest({"error": "Default choice must be answered from the choices listed."})
-
-
-def check_rrule(rule: str) -> None:
-    faults = {
-        "Valid DTSTART required in rrule.": not re.match(r"DTSTART(:\d{8}T\d{6}Z|;TZID=\S+?:\d{8}T\d{6}) ", rule),
-        "One or more rule required in rrule.": "RRULE:" not in rule,
-        "INTERVAL required in rrule": "INTERVAL=" not in rule,
-        "SECONDLY is not supported": "SECONDLY" in rule,
-        "BYDAY with numeric prefix not supported": re.search(r"BYDAY=\d", rule),
-    }
-    if found := [fault for fault, there in faults.items() if there]:
-        raise BadRequest({"rrule": found})
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_POST = do_PATCH = do_DELETE = do_GET
-
-    def _answer(self) -> None:
-        url = urlsplit(self.path)
-        sent = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return self._send(HTTPStatus.UNAUTHORIZED, {"detail": "Authentication credentials were not provided."})
-        path = url.path.removeprefix("/api/v2/").strip("/").split("/")
-        with self.server.lock:
-            if self.command != "GET":
-                self.server.controller.changes.append(f"{self.command} {url.path}")
-            try:
-                return self._send(*self._do(path, dict(parse_qsl(url.query)), sent))
-            except BadRequest as refused:
-                return self._send(HTTPStatus.BAD_REQUEST, refused.args[0])
-            except (KeyError, IndexError):
-                return self._send(HTTPStatus.NOT_FOUND, {"detail": "Not found."})
-
-    def _do(self, path: list[str], query: dict[str, str], sent: dict[str, Any]) -> tuple[int, Any]:
-        there, verb = self.server.controller, self.command
-        match verb, path:
-            case "GET", [kind]:
-                found = list(there.listed(kind, query))
-                return 200, {"count": len(found), "next": None, "results": found}
-            case "POST", [kind]:
-                return 201, there.shown(kind, there.create(kind, sent)["id"])
-            case "GET", [kind, number]:
-                return 200, there.shown(kind, int(number))
-            case "PATCH", [kind, number]:
-                there.update(kind, int(number), sent)
-                return 200, there.shown(kind, int(number))
-            case "GET", [_, number, "survey_spec"]:
-                return 200, there.surveys.get(int(number), {})
-            case "POST", [_, number, "survey_spec"]:
-                check_survey(sent)
-                there.surveys[int(number)] = sent
-                return 200, {}
-            case "POST", ["workflow_job_template_nodes", number, "create_approval_template"]:
-                made = there.create("workflow_approval_templates", sent)
-                there.objects["workflow_job_template_nodes"][int(number)]["unified_job_template"] = made["id"]
-                return 201, there.shown("workflow_approval_templates", made["id"])
-            case "POST", ["job_templates" | "workflow_job_templates" as kind, number, "launch"]:
-                there.judge(there.objects[kind][int(number)], sent.get("extra_vars", {}))
-                return 201, {"job": 1}
-            case _, [kind, number, of] if (
-                of in ASSOCIATIONS
-                and int(number) in there.objects[kind]
-                and TYPES[kind] != "workflow_approval_template"
-            ):
-                linked = there.links.setdefault((kind, int(number), of), [])
-                if verb == "GET":
-                    return 200, {"count": len(linked), "next": None, "results": [{"id": each} for each in linked]}
-                linked.append(sent["id"])
-                return 204, None
-        raise KeyError(path)
-
-    def _send(self, status: int, body: Any) -> None:
-        text = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.send_header("X-API-Product-Name", "AWX")
-        self.send_header("X-API-Product-Version", "24.6.1")
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_args: Any) -> None:
-        """Nobody reads it."""
-
-
-class Server(ThreadingHTTPServer):
-    """The controller at a port of its own."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.controller, self.lock = Controller(), threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"

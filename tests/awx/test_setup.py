@@ -1,123 +1,23 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What AWX gets: surveys that its API takes, files that are as the playbooks are, and a set-up that changes nothing when typed again."""
+"""awx_setup.yml by the modules of awx.awx: it makes what is meant, once, and what it makes can be launched and decided by them."""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from awx.__main__ import files
-from awx.survey import survey
-from tests.awx.controller import TOKEN, BadRequest, Controller, Server, check_rrule, check_survey
-
-ROOT = Path(__file__).parents[2]
-
-
-def read(name: str) -> list[dict[str, Any]]:
-    # `!unsafe` keeps ansible from rendering what AWX is to render; it is a text like others.
-    text = (ROOT / "awx" / name).read_text().replace("!unsafe ", "")
-    (items,) = yaml.safe_load(text).values()
-    return items
-
-
-TEMPLATES = {each["name"]: each for each in read("job_templates.yml")}
-WORKFLOWS = {each["name"]: each for each in read("workflows.yml")}
-
-
-def test_files_are_made_from_the_playbooks_as_they_are() -> None:
-    stale = [name for name, text in files(ROOT).items() if (ROOT / "awx" / name).read_text() != text]
-    assert not stale, "make awx writes them anew"
-
-
-def test_every_playbook_of_the_inventories_has_a_template() -> None:
-    there = {path.stem for path in ROOT.glob("playbooks/*.yml") if not path.stem.endswith(".meta")}
-    assert {Path(each["playbook"]).stem for each in TEMPLATES.values()} == there - {"awx_setup"}
-    assert TEMPLATES["emergency_scale restore"]["job_tags"] == "restore"
-
-
-@pytest.mark.parametrize("name", [*TEMPLATES, *WORKFLOWS])
-def test_awx_takes_the_survey_and_its_defaults_as_answers(name: str) -> None:
-    asked = (TEMPLATES | WORKFLOWS)[name]["survey"]
-    check_survey(asked)
-    defaults = {each["variable"]: each["default"] for each in asked["spec"] if "default" in each}
-    needed = {each["variable"]: each.get("choices", ["x"])[0] for each in asked["spec"] if each["required"]}
-    launched(asked, defaults | needed)
-
-
-def launched(asked: dict[str, Any], answers: dict[str, Any]) -> None:
-    there = Controller()
-    template = there.create("job_templates", {"name": "x", "playbook": "x.yml", "survey_enabled": True})
-    there.surveys[template["id"]] = asked
-    there.judge(template, answers)
-
-
-@pytest.mark.parametrize(
-    ("answers", "told"),
-    [
-        ({"env": "prod", "remedy": "reboot", "confirm": "true"}, None),
-        ({"env": "prod", "remedy": "", "confirm_keys": 4200}, None),
-        ({}, "'env' value missing"),
-        ({"env": "prd"}, "expected to be one of"),
-        ({"env": "prod", "remedy": "pray"}, "expected to be one of"),
-        ({"env": "prod", "confirm_keys": "many"}, "expected to be of type integer"),
-        ({"env": "prod", "confirm": True}, "expected to be of type multiplechoice"),
-    ],
-)
-def test_answers_good_and_bad(answers: dict[str, Any], told: str | None) -> None:
-    asked = TEMPLATES["cache_failure"]["survey"]
-    refused = pytest.raises(BadRequest, match=re.escape(told)) if told else contextlib.nullcontext()
-    with refused:
-        launched(asked, answers)
-
-
-def test_workflow_waits_for_a_person_before_what_nothing_takes_back() -> None:
-    workflow = WORKFLOWS["db_failover after approval"]
-    assert workflow["approval"]["description"].startswith("It promotes the replica, which nothing takes back.")
-    # Who approves has confirmed.
-    assert "confirm" not in {each["variable"] for each in workflow["survey"]["spec"]}
-
-
-def test_no_question_asks_for_a_secret() -> None:
-    secret = re.compile("password|secret|token")
-    asked = {each["variable"] for template in TEMPLATES.values() for each in template["survey"]["spec"]}
-    assert not {name for name in asked if secret.search(name)}
-    (kind,) = read("credential_types.yml")
-    assert {"DB_ADMIN_PASSWORD", "SMOKE_PASSWORD"} <= set(kind["injectors"]["env"])
-    assert all(field["secret"] for field in kind["inputs"]["fields"])
-
-
-def test_question_without_an_answer_of_its_own_can_be_left_open() -> None:
-    spec = survey(
-        {"a": {"type": "str", "choices": ["x"], "description": "A."}, "b": {"type": "bool", "description": "B."}}
-    )["spec"]
-    assert [(each["choices"], each["default"]) for each in spec] == [(["", "x"], ""), (["", "false", "true"], "")]
-
-
-def test_schedules_are_such_as_awx_takes() -> None:
-    for each in read("schedules.yml"):
-        check_rrule(each["rrule"])
-        launched(TEMPLATES[each["template"]]["survey"], each["extra_data"])
-    for each in yaml.safe_load((ROOT / "drills/schedule.yml").read_text())["schedule"]:
-        check_rrule(each["rrule"])
-
-
-def test_execution_environment_has_the_versions_of_the_clone() -> None:
-    wanted = yaml.safe_load((ROOT / "awx/execution-environment.yml").read_text())["dependencies"]
-    pins = (ROOT / "requirements.txt").read_text()
-    assert wanted["ansible_core"]["package_pip"] in pins
-    assert all(pin in pins for pin in wanted["python"])
-    assert not any(pin.startswith("ansible==") for pin in wanted["python"])
+from tests.awx.controller import Controller
+from tests.awx.placed import ROOT, TEMPLATES, WORKFLOWS, read, workflow
+from tests.awx.runner import BIN
+from tests.awx.server import TOKEN, Server
 
 
 @pytest.fixture
@@ -130,17 +30,19 @@ def awx() -> Iterator[Server]:
         thread.join()
 
 
-def set_up(awx: Server, *said: str, token: str = TOKEN) -> str:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "CONTROLLER_", "TOWER_"))
-    }
+def environment(awx: Server) -> dict[str, str]:
+    others = ("ANSIBLE_", "CONTROLLER_", "TOWER_")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    of_awx = {"CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": TOKEN}
+    return ours | of_awx | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+
+
+def set_up(awx: Server, *said: str) -> str:
     arguments = [argument for each in said for argument in ("-e", each)]
     done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "playbooks/awx_setup.yml", *arguments],
+        [BIN / "ansible-playbook", "playbooks/awx_setup.yml", *arguments],
         cwd=ROOT,
-        env=environment
-        | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": token}
-        | {"DB_ADMIN_PASSWORD": "planted-secret"},
+        env=environment(awx) | {"DB_ADMIN_PASSWORD": "planted-secret"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -178,22 +80,79 @@ def assert_set_up_twice(awx: Server, *said: str) -> None:
     assert "planted-secret" not in first + again
 
 
+def module(awx: Server, used: str, **arguments: Any) -> tuple[bool, str]:
+    """Whether this module of awx.awx was happy, and what it said."""
+    done = subprocess.run(
+        [BIN / "ansible", "localhost", "-m", f"awx.awx.{used}", "-a", json.dumps(arguments)],
+        env=environment(awx) | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_PYTHON_INTERPRETER": sys.executable},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout + done.stderr
+
+
 # Some forty modules, each a process of its own.
 @pytest.mark.soak
-def test_one_playbook_is_set_up_and_nothing_changes_when_typed_again(awx: Server) -> None:
+def test_one_playbook_is_set_up_launched_and_decided(awx: Server) -> None:
     assert_set_up_twice(awx, "only=kill_queries")
     there = awx.controller
-    template, node = there.named("job_templates", "kill_queries"), there.named("workflow_job_template_nodes", "run")
-    assert there.surveys[template["id"]] == TEMPLATES["kill_queries"]["survey"]
-    assert node["extra_data"] == {"confirm": "true"} and node["unified_job_template"] == template["id"]
-    plan, approval = (there.named("workflow_job_template_nodes", name)["id"] for name in ("plan", "approval"))
-    assert there.links["workflow_job_template_nodes", plan, "success_nodes"] == [approval]
-    assert there.links["workflow_job_template_nodes", approval, "success_nodes"] == [node["id"]]
+    assert_is_as_placed(there)
     assert there.named("credentials", "sre.runbooks")["inputs"] == {"db_admin_password": "planted-secret"}
+
+    # By the modules that others have for it.
+    name = "kill_queries after approval"
+    for answers, told in (({}, "'env' value missing"), ({"env": "prod", "kill": "all"}, "expected to be one of")):
+        assert told in module(awx, "workflow_launch", name=name, extra_vars=answers, wait=False)[1]
+    assert not there.jobs
+    for action, ends in (("deny", "failed"), ("approve", "successful")):
+        launched, said = module(awx, "workflow_launch", name=name, extra_vars={"env": "prod"}, wait=False)
+        assert launched, said
+        running = max(there.workflows)
+        arguments = {"workflow_job_id": running, "name": WORKFLOWS[name]["approval"]["name"], "action": action}
+        assert module(awx, "workflow_approval", **arguments)[0]
+        assert there.workflows[running].status == ends
+    assert [job.job_type for job in there.jobs.values() if job.type == "job"] == ["check", "check", "run"]
+
+    # What was merged comes with the next set-up, and nothing else does.
+    there.changes.clear()
+    there.revision = "2"
+    assert "failed=0" in set_up(awx, *REQUIRED, "only=none")
+    assert {change.rsplit("/", 2)[1] for change in there.changes if change.startswith("POST")} == {"update"}
+    assert there.named("projects", "sre.runbooks")["scm_revision"] == "2"
+
+
+def assert_is_as_placed(there: Controller) -> None:
+    """The other tests launch what placed.py makes: it is what the set-up makes."""
+    placed = Controller()
+    workflow(placed, WORKFLOWS["kill_queries after approval"])
+    for kind in ("job_templates", "workflow_job_templates", "workflow_approval_templates"):
+        (made,), (other,) = there.objects[kind].values(), placed.objects[kind].values()
+        references = ("id", "url", "organization", "project", "inventory", "execution_environment")
+        assert made == other | {name: made[name] for name in references if name in made}
+        if kind != "workflow_approval_templates":
+            assert there.surveys[made["id"]] == placed.surveys[other["id"]]
+    for name in ("plan", "approval", "run"):
+        made, other = (each.named("workflow_job_template_nodes", name) for each in (there, placed))
+        assert [made[each] for each in ("job_type", "extra_data", "limit")] == [
+            other[each] for each in ("job_type", "extra_data", "limit")
+        ]
+        assert successors(there, made) == successors(placed, other)
+
+
+def successors(there: Controller, node: dict[str, Any]) -> list[str]:
+    nodes = there.objects["workflow_job_template_nodes"]
+    linked = there.links.get(("workflow_job_template_nodes", node["id"], "success_nodes"), [])
+    return [nodes[each]["identifier"] for each in linked]
 
 
 @pytest.mark.soak
 def test_all_is_set_up_and_nothing_changes_when_typed_again(awx: Server) -> None:
     assert_set_up_twice(awx)
-    assert len(awx.controller.objects["job_templates"]) == len(TEMPLATES)
-    assert len(awx.controller.objects["workflow_job_templates"]) == len(WORKFLOWS)
+    there = awx.controller
+    for kind, files in (("job_templates", TEMPLATES), ("workflow_job_templates", WORKFLOWS)):
+        made = {each["name"]: there.surveys[number] for number, each in there.objects[kind].items()}
+        assert made == {name: each["survey"] for name, each in files.items()}
+    assert len(there.objects["schedules"]) == len(read("schedules.yml"))

@@ -1,71 +1,32 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""As AWX runs a job: ansible-runner, a copy of the project, its inventory as a script, extra vars from a survey, nobody at a keyboard."""
+"""As AWX runs jobs: ansible-runner, a copy of the project, extra vars from a survey, nobody at a keyboard."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
+from typing import Any
 
-import pytest
-from runbook import BIN, DEADLINE, REPOSITORY
-from world import World
+from world import EAST, World
 
-# What AWX 24.6.1 adds to the extra vars of a job (awx_meta_vars of awx/main/models/unified_jobs.py), and what a question of its survey that
-# nobody answered comes as.
-OF_AWX = {"awx_job_id": 7, "awx_job_launch_type": "manual", "awx_user_name": "jane", "tower_job_id": 7, "incident": ""}
-NOT_OF_THE_PROJECT = shutil.ignore_patterns(".git", ".venv", ".cache", ".sandbox", "incidents", "tests", "__pycache__")
+from tests.awx import runner
+from tests.awx.controller import Controller
+from tests.awx.jobs import Job
+from tests.awx.placed import WORKFLOWS, workflow
 
-
-@pytest.fixture
-def job(tmp_path: Path):
-    """Runs one job; (exit code, what the job page shows)."""
-    shutil.copytree(REPOSITORY, tmp_path / "project", symlinks=True, ignore=NOT_OF_THE_PROJECT)
-
-    def run(world: World, **survey) -> tuple[int, str]:
-        environment = world.runbook.environment
-        del environment["ANSIBLE_CONFIG"]  # the project brings its own
-        exported = subprocess.run(
-            [BIN / "ansible-inventory", "--inventory", "inventories/sandbox", "--list", "--export"],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        # AWX reads an inventory in this way, keeps it, and gives it to the job as a script that prints it.
-        script = tmp_path / "inventory" / "hosts"
-        script.parent.mkdir(exist_ok=True)
-        script.write_text(f"#!{BIN / 'python'}\nprint({exported.stdout!r})\n")
-        script.chmod(0o700)
-        (tmp_path / "env").mkdir(exist_ok=True)
-        (tmp_path / "env" / "extravars").write_text(json.dumps(OF_AWX | survey))
-        done = subprocess.run(
-            [BIN / "ansible-runner", "run", tmp_path, "--playbook", "playbooks/db_failover.yml"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        return done.returncode, done.stdout
-
-    return run
+# What the page of AWX may send of a question that nobody answered.
+OPEN = {"incident": ""}
 
 
-def artifacts(folder: Path) -> dict:
-    """What AWX keeps of a job for the next one of its workflow: `set_stats`, in the last event."""
-    events = (json.loads(path.read_text()) for path in folder.glob("artifacts/*/job_events/*.json"))
-    return next(event["event_data"]["artifact_data"] for event in events if event["event"] == "playbook_on_stats")
+def job_of(world: World, folder: Path, job: Job) -> runner.Done:
+    environment = world.runbook.environment
+    return runner.run(job, folder, runner.inventory("inventories/sandbox", environment), environment)
 
 
-def test_job_recovers_and_shows_progress(switchover, world: World, job, tmp_path: Path) -> None:
-    code, shown = job(world, env="sandbox", confirm_required=True, confirm="true")
-    assert code == 0, shown
+def test_job_recovers_and_shows_progress(switchover, world: World, tmp_path: Path) -> None:
+    told = OPEN | {"env": "sandbox", "confirm_required": True, "confirm": "true"}
+    done = job_of(world, tmp_path, Job(7, "db_failover", "job", "pending", told, playbook="playbooks/db_failover.yml"))
+    assert done.succeeded, done.shown
     for line in (
         "regami-service drains: ",
         "regami-db-replica is promoted: modifying, still a replica, 0 s, usually 420 s",
@@ -73,13 +34,57 @@ def test_job_recovers_and_shows_progress(switchover, world: World, job, tmp_path
         "RECOVERED in ",
         "passed: write",
     ):
-        assert line in shown
+        assert line in done.shown
     assert world.snapshot() == switchover.state
-    assert artifacts(tmp_path)["sre_runbooks"]["record"].endswith("-db_failover-sandbox")
+    assert done.artifacts["sre_runbooks"]["record"].endswith("-db_failover-sandbox")
 
 
-def test_job_that_nobody_confirmed_ends(untouched: World, job) -> None:
+def test_a_workflow_ends_queries_once_a_person_has_approved_the_plan(untouched: World, tmp_path: Path) -> None:
+    """From the answers to its survey to the sessions that are gone, the artifacts of the plan with the run."""
+    world = untouched
+    world.sandbox.fault("long-queries", count=3)
+    shown: dict[str, runner.Done] = {}
+
+    def run(job: Job) -> tuple[bool, dict[str, Any]]:
+        # Production asks for a confirmation, which whoever approves gives.
+        job.extra_vars["confirm_required"] = True
+        done = shown[job.job_type] = job_of(world, tmp_path, job)
+        return done.succeeded, done.artifacts
+
+    there, of = Controller(run), WORKFLOWS["kill_queries after approval"]
+    made = workflow(there, of)
+    for survey in there.surveys.values():
+        survey["spec"][0] |= {"choices": ["sandbox"]}
+    answers = OPEN | {"env": "sandbox", "kill": "queries", "older_than": 0.0}
+    running = there.launch("workflow_job_templates", made["id"], {"extra_vars": answers, "limit": "api-sandbox"})
+    assert (running.status, list(shown)) == ("running", ["check"]), shown
+    assert "cancel what 3 sessions run" in shown["check"].shown
+    assert searching(world) == 3
+
+    (approval,) = (job for job in there.jobs.values() if job.type == "workflow_approval")
+    there.decide(approval.number, approved=True)
+    assert running.status == "successful", shown["run"].shown
+    assert searching(world) == 0
+    records = [done.artifacts["sre_runbooks"]["record"] for done in shown.values()]
+    assert there.jobs[max(there.jobs)].extra_vars["sre_runbooks"]["record"] == records[0] != records[1]
+    # The record has the person, and not the user that every container of AWX has.
+    started = (world.runbook.incidents / records[1] / "timeline.jsonl").read_text().splitlines()[0]
+    assert '"by": "jane@' in started
+
+
+def searching(world: World) -> int:
+    with world.session(EAST) as query:
+        ((count,),) = query(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'regami-search' AND state = 'active'"
+        )
+    return count
+
+
+def test_job_that_nobody_confirmed_ends(untouched: World, tmp_path: Path) -> None:
     """A job has a terminal of sorts, at which nobody sits: it must not wait there for an answer."""
-    code, shown = job(untouched, env="sandbox", confirm_required=True)
-    assert code == 2
-    assert "sandbox was not confirmed" in shown and "-e confirm=true" in shown
+    told = OPEN | {"env": "sandbox", "confirm_required": True}
+    done = job_of(
+        untouched, tmp_path, Job(7, "db_failover", "job", "pending", told, playbook="playbooks/db_failover.yml")
+    )
+    assert not done.succeeded
+    assert "sandbox was not confirmed" in done.shown and "-e confirm=true" in done.shown
