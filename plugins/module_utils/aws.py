@@ -27,6 +27,7 @@ except ImportError:  # AnsibleAWSModule says so in words
 
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
+from . import masking
 from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable, WouldChange
 from .patience import Patience
 
@@ -385,8 +386,9 @@ def explain(error, service=None, operation=None, region=None):
         return "no AWS region given: set aws_region for this host in the inventory"
     if is_unreachable(error):
         return f"{action}{where} got no answer ({type(error).__name__})"
-    return f"{action}{where}: {error}"
+    return f"{action}{where}: {masking.kept(str(error))}"
 
 
 def _message(error):
-    return " ".join(error.response.get("Error", {}).get("Message", "").split()) or "no message"
+    """What AWS says, in one line; it names callers by their sessions, which may be somebody's address."""
+    return masking.kept(" ".join(error.response.get("Error", {}).get("Message", "").split())) or "no message"

@@ -12,7 +12,7 @@ import json
 from .aws import code_of, reason, tried_together
 from .errors import Stop
 from .log_patterns import pattern_of
-from .masking import masked, snippet
+from .masking import logged, masked, snippet
 from .recovery_api import Missing
 
 # {what a person calls it: its path}. A service has some of them.
@@ -122,7 +122,7 @@ def last_job(aws, log_group, prefix, region):
         "log_group": log_group,
         "stream": newest["logStreamName"],
         "at": _written(newest) / 1000,
-        "lines": [snippet(event["message"], TOLD) for event in events],
+        "lines": [logged(event["message"], TOLD) for event in events],
     }
 
 

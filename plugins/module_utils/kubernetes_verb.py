@@ -16,7 +16,7 @@ from . import kubernetes_workload as workloads
 from .aws import attempt
 from .errors import Overtaken, Stop
 from .kubernetes_reader import WORKLOAD_ARGUMENT, Reader
-from .masking import snippet
+from .masking import logged, snippet
 from .verb import Verb, run, verb_module
 
 # Seconds that a rollout usually takes, and how long pods that cannot be created may go on being refused.
@@ -98,7 +98,7 @@ class KubernetesVerb(Verb):
         more = {"previous": "true"} if trouble.previous else {}
         path = f"{self.reader.pods(trouble.pod)}/log"
         log = attempt(lambda: self.cluster.read(path, container=trouble.container, tailLines=3, **more), Stop)
-        lines = [] if isinstance(log, Stop) else [snippet(line) for line in str(log).splitlines() if line.strip()]
+        lines = [] if isinstance(log, Stop) else [logged(line) for line in str(log).splitlines() if line.strip()]
         return f". Its log ends: {' | '.join(lines)}" if lines else ""
 
 

@@ -17,6 +17,7 @@ import os
 import socket
 import time
 
+from . import masking
 from .aws import code_of, explain
 from .errors import LeaseLost, LostAnswer, Refusal
 
@@ -36,7 +37,8 @@ def identity():
         user = os.environ.get("AWX_USER") or os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())
-    return {"holder": f"{user}@{socket.gethostname()}", "run": os.environ.get("SRE_RUNBOOKS_RUN", "")}
+    host = socket.gethostname().partition(".")[0]
+    return {"holder": f"{masking.name_of(user)}@{host}", "run": os.environ.get("SRE_RUNBOOKS_RUN", "")}
 
 
 def process_start(pid):

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from .masking import snippet
+from .masking import logged
 
 # What a pattern says of a message is at most so many characters long.
 LENGTH = 160
@@ -22,7 +22,6 @@ _TEXTS, _LEVELS = ("message", "msg", "error", "exception", "log"), ("level", "se
 _VARIABLES = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "<id>"),
-    (re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<mail>"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<address>"),
     (re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[a-f]*\d)[0-9a-f]{8,}\b"), "<id>"),
     (re.compile(r"\d+(?:\.\d+)?"), "<n>"),
@@ -58,7 +57,7 @@ class Found:
 
 def pattern_of(message):
     """Pure: what the message has in common with those like it, without its secrets."""
-    text = snippet(_text(message), 2 * LENGTH)
+    text = logged(_text(message), 2 * LENGTH)
     for variable, name in _VARIABLES:
         text = variable.sub(name, text)
     return _FIRST_TIME.sub("", text)[:LENGTH]
@@ -145,7 +144,7 @@ def _told(pattern, events, deployed_at, known_before, window):
         "count": len(events),
         "first": first.at / 1000,
         "last": last.at / 1000,
-        "example": snippet(last.message, 2 * LENGTH),
+        "example": logged(last.message, 2 * LENGTH),
         "log_groups": sorted({event.group for event in events}),
         "streams": len(streams),
         "new": new,

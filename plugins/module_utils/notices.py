@@ -34,7 +34,6 @@ STATES = ("pagerduty", "statuspage")
 LONGEST_CHANNEL = 80
 # A notice that is being sent and has no outcome for so many seconds was left by a run that was killed.
 LOST_AFTER = 60.0
-_ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def clean(text, secrets=()):
     """`text` without secrets, those known by their value among them, and without anybody's address."""
     for secret in secrets:
         text = text.replace(secret, masking.HIDDEN)
-    return _ADDRESS.sub("(address)", masking.masked(text)).strip()
+    return masking.masked(text).strip()
 
 
 def channel_of(incident):

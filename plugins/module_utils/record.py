@@ -9,36 +9,12 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import re
+
+from . import masking
 
 TIMELINE = "timeline.jsonl"
 # The running record's folder, for the processes that ansible forks for its tasks.
 FOLDER_VARIABLE = "SRE_RUNBOOKS_RECORD"
-
-# What looks like a secret, whatever key it stands under. no_log already removed what modules know to be secret.
-_SECRETS = (
-    (re.compile(r"(://[^/\s:@]+:)[^@\s/]+(@)"), r"\1***\2"),
-    (
-        re.compile(
-            r"(?i)\b((?:[\w-]*(?:password|passwd|secret|token|api[_-]?key))[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"
-        ),
-        r"\1***",
-    ),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "***"),
-)
-
-
-def masked(value):
-    """`value` with everything that looks like a secret replaced, in nested lists and dicts too."""
-    if isinstance(value, dict):
-        return {key: masked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(item) for item in value]
-    if isinstance(value, str):
-        for pattern, replacement in _SECRETS:
-            value = pattern.sub(replacement, value)
-    return value
 
 
 def now(at=None):
@@ -49,7 +25,7 @@ def now(at=None):
 
 def append(folder, **event):
     """Add one line to the timeline. One write to a file opened for appending, so that processes do not mix their lines."""
-    line = json.dumps(masked({"time": now(), **event}), default=str) + "\n"
+    line = json.dumps(masking.kept({"time": now(), **event}), default=str) + "\n"
     descriptor = os.open(os.path.join(folder, TIMELINE), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())
@@ -64,7 +40,7 @@ def events(folder):
 
 
 def write_report(folder, report):
-    write(os.path.join(folder, "report.json"), json.dumps(masked(report), indent=2, default=str) + "\n")
+    write(os.path.join(folder, "report.json"), json.dumps(masking.kept(report), indent=2, default=str) + "\n")
 
 
 def write(path, text):

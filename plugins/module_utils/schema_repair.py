@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from . import ecs, one_off_task, schema_runner
 from .errors import Refusal, near
-from .masking import snippet
+from .masking import logged, snippet
 from .task_definition import addresses
 from .verb import Plan, Step
 
@@ -84,7 +84,7 @@ class Try:
             "task": self.task["taskArn"],
             "exit_code": self.exit_code,
             "stopped_reason": snippet(self.task.get("stoppedReason", ""), 300),
-            "log_lines": [snippet(line, 300) for line in (self.lines or ())[-LINES:]],
+            "log_lines": [logged(line, 300) for line in (self.lines or ())[-LINES:]],
             "alembic": {
                 "before": before.get("database"),
                 "after": after.get("database"),

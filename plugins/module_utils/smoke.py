@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from . import dns
 from .aws import code_of, explain, together
 from .errors import Stop
-from .masking import masked, snippet
+from .masking import logged, masked, snippet
 from .web import SAFE_METHODS, request
 
 LOG_PATTERN = "?ERROR ?Exception"
@@ -230,4 +230,4 @@ def count_errors(aws, group, since, enough):
 def judge_log(group, count, lines, allowed):
     """Pure: (ok, seen) of a log group."""
     many = f"{count} ERROR lines, {allowed} allowed"
-    return (True, many) if count <= allowed else (False, f"{many}: {snippet(lines[0])}")
+    return (True, many) if count <= allowed else (False, f"{many}: {logged(lines[0])}")

@@ -37,6 +37,8 @@ _GIVEN_ANEW = {
     "validate_certs",
     "wait_timeout",
 }
+# A part of masking.HIDDEN, and all of what records of earlier versions have.
+_SECRET = "***"
 _HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 LOGIN = {
     "login_user": "{{ db_admin_user | default(omit) }}",
@@ -127,8 +129,11 @@ def way_back(parent, name, env):
     if not back:
         raise Refusal("; ".join([f"{name} has nothing to take back", *left]))
     for each in back:
-        if "***" in str([each["arguments"], each["undo"]]):
-            raise Refusal(f"{name} cannot be taken back: {each['verb']} was given a secret, which no record keeps")
+        if _SECRET in str([each["arguments"], each["undo"]]):
+            raise Refusal(
+                f"{name} cannot be taken back: {each['verb']} was given a secret or somebody's address, which no record keeps: "
+                f"take back by hand what its report says"
+            )
     return {
         "record": name,
         "playbook": start["playbook"],

@@ -180,6 +180,7 @@ import time
 from ansible_collections.sre.runbooks.plugins.module_utils import alerts, incidents, record, records
 from ansible_collections.sre.runbooks.plugins.module_utils.guard import refuse_strange_words
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
+from ansible_collections.sre.runbooks.plugins.module_utils.masking import kept
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ()
@@ -203,11 +204,17 @@ ARGUMENTS = dict(
 MOMENTS = {incidents.NOTED: "updated"}
 
 
+# What people say in words of their own.
+SAID = ("title", "text", "cause")
+
+
 class IncidentLog(Verb):
     """One line in the log of an incident."""
 
     def __init__(self, module):
         super().__init__(module)
+        # The incident may get its name from the title.
+        self.params.update({name: kept(self.params[name]) for name in SAID})
         self.records = records.Records(self.params, self.connection(module))
 
     def observe(self):

@@ -228,6 +228,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     draft,
     elbv2,
     incidents,
+    masking,
     metrics,
     record,
     records,
@@ -323,7 +324,7 @@ class IncidentReview(Verb):
         first = review.review(events, measured | {"metrics": []}, said, now)
         found, blind = self._metrics(first, now)
         measured |= {"metrics": found, "blind": measured["blind"] + blind}
-        return record.masked(review.review(events, measured, said, now))
+        return masking.kept(review.review(events, measured, said, now))
 
     def _counted(self, events, now):
         """What users saw, and the alarms of that time."""

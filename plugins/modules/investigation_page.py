@@ -143,7 +143,7 @@ import time
 
 from ansible.module_utils.basic import missing_required_lib
 
-from ansible_collections.sre.runbooks.plugins.module_utils import charts, record
+from ansible_collections.sre.runbooks.plugins.module_utils import charts, masking, record
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.investigation import investigation
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
@@ -176,7 +176,7 @@ class InvestigationPage(Verb):
             raise Refusal(f"the page is not drawn: {missing_required_lib('matplotlib')}")
         path = self.params["dest"] or os.path.join(os.environ.get(record.FOLDER_VARIABLE, ""), NAME)
         try:
-            record.write(path, investigation(record.masked(self.params), time.time()))
+            record.write(path, investigation(masking.kept(self.params), time.time()))
         except (KeyError, TypeError) as error:
             raise Refusal(
                 f"the page is not drawn: something among metrics, alarms, patterns, changes and causes lacks {error}: "

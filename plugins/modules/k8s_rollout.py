@@ -237,7 +237,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtak
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_api import objects
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_options import AUTH_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
-from ansible_collections.sre.runbooks.plugins.module_utils.masking import snippet
+from ansible_collections.sre.runbooks.plugins.module_utils.masking import logged, snippet
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import (
     LOGIN_ARGUMENTS,
     PASSWORD_SOURCES,
@@ -472,7 +472,7 @@ class K8sRollout(Verb):
             lambda: self.cluster.read(path, container=trouble.container, tailLines=LOG_LINES, **more),
             Stop,
         )
-        lines = [] if isinstance(log, Stop) else [snippet(line) for line in str(log).splitlines() if line.strip()]
+        lines = [] if isinstance(log, Stop) else [logged(line) for line in str(log).splitlines() if line.strip()]
         return f". Its log ends: {' | '.join(lines)}" if lines else ". It has no log"
 
     def _patch(self, operations, template=None):

@@ -50,7 +50,7 @@ options:
     description: The RV(proposal) that is approved or denied.
     type: str
   by:
-    description: Who decides.
+    description: Who decides; of the address of a mailbox only the name is kept.
     type: str
   valid_minutes:
     description: How long a proposal waits for a decision.
@@ -141,6 +141,7 @@ waited_seconds:
 import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import approvals, records
+from ansible_collections.sre.runbooks.plugins.module_utils.masking import name_of
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
 SERVICES = ()
@@ -164,6 +165,7 @@ class RunApproval(Verb):
 
     def __init__(self, module):
         super().__init__(module)
+        self.params["by"] = name_of(self.params["by"] or "")
         self.records = records.Records(self.params, self.connection(module))
 
     def observe(self):

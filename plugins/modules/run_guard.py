@@ -126,7 +126,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.guard import (
     refuse_placeholders,
     refuse_strange_words,
 )
-from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
+from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN, kept
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 SERVICES = ("sts",)
@@ -165,7 +165,7 @@ class RunGuard(Verb):
         self.incident, note = incidents.choose(known, self.params["environment_name"], self.params["incident"])
         self.opened = incidents.summary(known.get(self.incident))
         self.notes += [*notes, note] if note else notes
-        return {"account": caller["Account"], "arn": caller["Arn"], "region": self.aws.region}
+        return {"account": caller["Account"], "arn": kept(caller["Arn"]), "region": self.aws.region}
 
     def returned(self):
         told = artifacts(record=os.path.basename(self.records.own or ""), incident=self.incident or "")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 
 from tests.contract import checks
@@ -70,7 +71,10 @@ def how(verb: Path) -> str:
 
 
 def changing(tree: checks.Tree, playbook: Path) -> set[Path]:
-    """The verbs that a playbook can reach and that change something."""
+    """The verbs that a playbook can reach and that change something; none of one that only asks them."""
+    plays = yaml.safe_load(playbook.read_text(encoding="utf-8"))
+    if all(play.get("check_mode") for play in plays):
+        return set()
     named = {name for path in reached(tree, playbook) for name in VERB.findall(path.read_text(encoding="utf-8"))}
     verbs = {path for path in tree.verbs() if path.stem in named}
     return {verb for verb in verbs if any(checks.says_how_to_go_back(cls) for cls in checks.verb_classes(verb))}

@@ -20,7 +20,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.log_patterns import E
         ("ERROR user 3fa85f64-5717-4562-b3fc-2c963f66afa6 gone", "ERROR user <id> gone"),
         ("ERROR task 9f86d081884c7d65 at 0x7f3a", "ERROR task <id> at <id>"),
         ("ERROR cannot reach 10.0.3.7:5432", "ERROR cannot reach <address>"),
-        ("ERROR no such user a.b@example.com", "ERROR no such user <mail>"),
+        ("ERROR no such user a.b@example.com", "ERROR no such user ********"),
         ("ERROR KeyError: 'tenant'\n  File x, line 3", "ERROR KeyError: 'tenant'"),
         ('{"level": "error", "message": "order 12 failed", "trace": "abc"}', "ERROR order <n> failed"),
         ('{"broken', '{"broken'),
