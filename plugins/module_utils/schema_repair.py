@@ -188,7 +188,7 @@ def gate(container, wanted):
         )
     notes = []
     if wanted["sslmode"] not in TLS:
-        notes.append(f"override sslmode={wanted['sslmode']}: the task may talk to the database without TLS")
+        notes.append(f"sslmode={wanted['sslmode']}: the task may talk to the database without TLS")
     return notes
 
 

@@ -42,7 +42,7 @@ JOINED = re.compile(r"'([\w/]+/)' ~ [\w.]+ ~ '(/?\w*)\.yml'")
 
 def page(tree: checks.Tree) -> str:
     """The text of docs/undo.md."""
-    verbs = {playbook.stem: changing(tree, playbook) for playbook in tree.playbooks()}
+    verbs = {playbook.stem: changing(tree, playbook) for playbook in tree.playbooks() if not only_reads(playbook)}
     lines = [HEAD, f"| playbook | {' | '.join(KINDS.values())} |", "|---|---|---|---|"]
     for playbook, reached in verbs.items():
         if reached:
@@ -52,6 +52,11 @@ def page(tree: checks.Tree) -> str:
     for verb in sorted(set().union(*verbs.values())):
         lines.append(f"| `{verb.stem}` | {_plain(_title(verb))} | {_plain(how(verb))} |")
     return "\n".join(lines) + "\n"
+
+
+def only_reads(playbook: Path) -> bool:
+    """Whether nothing that it reaches is let change anything."""
+    return "SRE_RUNBOOKS_READ_ONLY" in playbook.read_text(encoding="utf-8")
 
 
 def kind(verb: Path) -> str:
