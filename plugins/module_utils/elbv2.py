@@ -90,19 +90,32 @@ def rules(aws, load_balancer, region):
     ]
 
 
+def ports(aws, load_balancer, region):
+    """DescribeListeners entries of a load balancer.
+
+    Raises:
+        Refusal: there is no such load balancer.
+    """
+    try:
+        return _all(aws, "describe_listeners", "Listeners", region, LoadBalancerArn=load_balancer)
+    except Exception as error:
+        if code_of(error) in ("LoadBalancerNotFound", "ValidationError"):
+            raise Refusal(f"there is no load balancer {load_balancer} in {region}: check its arn and region") from error
+        raise
+
+
+def certificates(aws, listener, region):
+    """DescribeListenerCertificates entries: the default one, and those for other names."""
+    return _all(aws, "describe_listener_certificates", "Certificates", region, ListenerArn=listener)
+
+
 def listeners(aws, load_balancer, region):
     """DescribeListeners entries by port, each with its DescribeRules entries as Rules, in the order of their evaluation.
 
     Raises:
         Refusal: there is no such load balancer.
     """
-    try:
-        found = _all(aws, "describe_listeners", "Listeners", region, LoadBalancerArn=load_balancer)
-    except Exception as error:
-        if code_of(error) in ("LoadBalancerNotFound", "ValidationError"):
-            raise Refusal(f"there is no load balancer {load_balancer} in {region}: check its arn and region") from error
-        raise
-    found.sort(key=lambda listener: listener["Port"])
+    found = sorted(ports(aws, load_balancer, region), key=lambda listener: listener["Port"])
     known = together(
         **{
             each["ListenerArn"]: lambda arn=each["ListenerArn"]: _all(

@@ -27,6 +27,29 @@ WORDS = {READY: "ready", RISK: "ready with a risk", UNKNOWN: "cannot tell", NOT_
 # How notes of verbs begin that tell of a gate which an override holds open, or of a danger that stays.
 RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
 
+# The scenarios that move the service to its peer.
+MOVES = ("db_failover", "region_evacuation")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One reason that no gate knows, as the check of one subject finds it; it concerns the scenarios of that subject."""
+
+    level: str
+    resource: str
+    because: str
+    fix: str
+    scenarios: tuple | None = None  # where it concerns others
+
+    def told(self, check, scenarios):
+        """As results tell it, once for each of its scenarios that are among `scenarios`."""
+        said = {key: getattr(self, key) for key in ("level", "resource", "because", "fix")}
+        return [
+            dict(said, check=check, scenario=each)
+            for each in scenarios
+            if self.scenarios is None or each in self.scenarios
+        ]
+
 
 @dataclass(frozen=True)
 class Finding:

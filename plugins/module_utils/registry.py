@@ -59,6 +59,11 @@ def parts(name):
     return head, tag, digest
 
 
+def is_ecr(name):
+    """Whether an image is of a registry that can be asked."""
+    return _ECR.fullmatch(parts(name)[0]) is not None
+
+
 def look(aws, name, ran=None, ran_at=None, in_use=False):
     """The `Image` of that name.
 

@@ -13,6 +13,14 @@ description:
   - Finds what stands in the way of a recovery before there is one, beside the gates of the verbs, which P(sre.runbooks.incident#callback)
     records when C(readiness.yml) asks them. M(sre.runbooks.readiness_report) tells both.
   - Placeholders and empty values that are left in the inventory count for the scenarios whose playbooks name the variable.
+  - How far the replica of O(standby) was behind over the last day, by CloudWatch, is measured by O(rpo_seconds), and how long resolvers
+    keep the answers for O(record) by O(rto_seconds). A PRIMARY record that Route 53 cannot find to be down is a risk.
+  - Images, secrets and parameters that the task definition of O(standby) names are looked for where it names them, and its images are
+    compared with what O(service) runs. Values of secrets and parameters are not read.
+  - Of O(db_instance) the newest snapshot or second to which it could be restored counts, and that of its copies in
+    O(backup_copy_region).
+  - Certificates of the load balancers' listeners, and those that O(served) are met by, count when they are not valid, not for O(record), or
+    end within 21 days. Where the load balancer's are said to be bad, what is served is not told again.
   - Changes nothing.
 options:
   scenarios:
@@ -24,6 +32,68 @@ options:
     description: Variables of the service by name. Their values are looked at for placeholders and told to nobody.
     type: dict
     default: {}
+  cluster:
+    description: Name or ARN of the ECS cluster of O(service).
+    type: str
+  service:
+    description: Name of the ECS service, in O(region).
+    type: str
+  db_instance:
+    description: Its RDS instance, in O(region).
+    type: str
+  load_balancer_arn:
+    description: ARN of the load balancer in front of it.
+    type: str
+  standby:
+    description: The same of where it goes when O(region) fails.
+    type: dict
+    suboptions:
+      region:
+        description: Region of the standby.
+        type: str
+        required: true
+      cluster:
+        description: ECS cluster of it.
+        type: str
+      service:
+        description: ECS service of it.
+        type: str
+      db_instance:
+        description: Replica of O(db_instance).
+        type: str
+      load_balancer_arn:
+        description: ARN of its load balancer.
+        type: str
+  record:
+    description: The public name.
+    type: str
+  type:
+    description: Type of its records.
+    type: str
+    choices: [A, AAAA, CNAME]
+    default: A
+  hosted_zone_id:
+    description: Hosted zone of O(record).
+    type: str
+  dns_servers:
+    description: Name servers to ask for O(served), as C(host) or C(host:port); by default the resolver of this machine.
+    type: list
+    elements: str
+    default: []
+  served:
+    description: Hosts that users reach by HTTPS, as C(host) or C(host:port).
+    type: list
+    elements: str
+    default: []
+  rto_seconds:
+    description: So many seconds after it failed the service is promised to be back. Without it no TTL is too long.
+    type: float
+  rpo_seconds:
+    description: So many seconds of its newest data may be lost. Without it no lag is too long.
+    type: float
+  backup_copy_region:
+    description: Region that shall have a copy of the backups; by default none is looked for.
+    type: str
 extends_documentation_fragment:
   - sre.runbooks.verb
   - sre.runbooks.attributes
@@ -32,6 +102,12 @@ extends_documentation_fragment:
   - amazon.aws.boto3
 author:
   - sre.runbooks contributors (@sre-runbooks)
+notes:
+  - Needs, as far as they are named, C(ecs:DescribeServices), C(ecs:DescribeTaskDefinition), C(ecr:DescribeImages),
+    C(secretsmanager:DescribeSecret), C(ssm:DescribeParameters), C(rds:DescribeDBInstances), C(rds:DescribeDBSnapshots),
+    C(rds:DescribeDBInstanceAutomatedBackups), C(cloudwatch:GetMetricData), C(route53:ListResourceRecordSets),
+    C(route53:GetHealthCheck), C(elasticloadbalancing:DescribeListeners),
+    C(elasticloadbalancing:DescribeListenerCertificates) and C(acm:DescribeCertificate).
 seealso:
   - module: sre.runbooks.readiness_report
   - module: sre.runbooks.standby_assess
@@ -44,6 +120,18 @@ EXAMPLES = r"""
     region: us-east-1
     inventory:
       hosted_zone_id: Z1234567890ABC
+    cluster: regami-cluster
+    service: regami-service
+    db_instance: regami-db-primary
+    standby:
+      region: us-west-2
+      cluster: regami-cluster-secondary
+      service: regami-service-secondary
+      db_instance: regami-db-replica
+    record: api.example.com
+    hosted_zone_id: Z1234567890ABC
+    rto_seconds: 900
+    rpo_seconds: 60
 """
 
 RETURN = r"""
@@ -92,14 +180,50 @@ waited_seconds:
   sample: 0.0
 """
 
-from ansible_collections.sre.runbooks.plugins.module_utils import readiness_inventory
+import time
+
+from ansible_collections.sre.runbooks.plugins.module_utils import (
+    ecs,
+    readiness_backups,
+    readiness_certificates,
+    readiness_images,
+    readiness_inventory,
+    readiness_names,
+    readiness_replica,
+    readiness_secrets,
+)
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws, reason, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
+from ansible_collections.sre.runbooks.plugins.module_utils.readiness import UNKNOWN, Found
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
-SERVICES = ()
+SERVICES = ("acm", "cloudwatch", "ecr", "ecs", "elbv2", "rds", "route53", "secretsmanager", "ssm")
+# Each has a CHECK, the SCENARIOS that it concerns (None for all), looks(aws, wanted, now) -> {resource: read}, and a pure
+# judge({resource: answer}, wanted, now) -> Found of those that answered.
+SUBJECTS = (
+    readiness_replica,
+    readiness_backups,
+    readiness_images,
+    readiness_secrets,
+    readiness_names,
+    readiness_certificates,
+)
+RESOURCES = dict(
+    cluster=dict(type="str"), service=dict(type="str"), db_instance=dict(type="str"), load_balancer_arn=dict(type="str")
+)
 ARGUMENTS = dict(
     scenarios=dict(type="list", elements="str", required=True),
     inventory=dict(type="dict", default={}),
+    standby=dict(type="dict", options=dict(RESOURCES, region=dict(type="str", required=True))),
+    record=dict(type="str"),
+    type=dict(type="str", choices=["A", "AAAA", "CNAME"], default="A"),
+    hosted_zone_id=dict(type="str"),
+    dns_servers=dict(type="list", elements="str", default=[]),
+    served=dict(type="list", elements="str", default=[]),
+    rto_seconds=dict(type="float"),
+    rpo_seconds=dict(type="float"),
+    backup_copy_region=dict(type="str"),
+    **RESOURCES,
 )
 
 
@@ -111,10 +235,34 @@ class ReadinessAssess(Verb):
         self.inventory = module.params["inventory"]
         # A result shows the parameters of its module (-vvv), and some of these values are passwords.
         module.params["inventory"] = dict.fromkeys(self.inventory, HIDDEN)
+        standby = self.params["standby"]
+        self.there = standby and Aws((standby["region"], *self.connection(module)[1:]))
 
     def observe(self):
-        named = readiness_inventory.named_by(self.params["scenarios"])
-        return {"findings": list(readiness_inventory.judge(self.inventory, named))}
+        wanted, now = self.params, time.time()
+        named = readiness_inventory.named_by(wanted["scenarios"])
+        findings = list(readiness_inventory.judge(self.inventory, named))
+        wanted = dict(wanted, definitions=self._definitions())
+        asked = {each: each.looks(self.aws, wanted, now) for each in SUBJECTS if _scenarios(each, wanted)}
+        reads = {(each, resource): read for each, looks in asked.items() for resource, read in looks.items()}
+        answers = dict(zip(reads, _all_together(list(reads.values())), strict=True))
+        for subject in asked:
+            mine = {resource: answer for (each, resource), answer in answers.items() if each is subject}
+            for each in _found(subject, mine, wanted, now):
+                findings += each.told(subject.CHECK, _scenarios(subject, wanted))
+        return {"findings": findings}
+
+    def _definitions(self):
+        """{"here", "standby": task definition} as far as there is one: the verbs of the scenarios say why there is none."""
+        sides = {"here": (self.aws, self.params), "standby": (self.there, self.params["standby"] or {})}
+        found = tried_together(
+            {
+                side: lambda aws=aws, named=named: _definition(ecs.Service(aws, named["cluster"], named["service"]))
+                for side, (aws, named) in sides.items()
+                if named.get("cluster") and named.get("service")
+            }
+        )
+        return {side: each for side, each in found.items() if each and not isinstance(each, Exception)}
 
     @staticmethod
     def plan(observed, wanted):
@@ -122,6 +270,31 @@ class ReadinessAssess(Verb):
 
     def view(self, observed):
         return {}
+
+
+def _definition(service):
+    found = service.definition(service.describe()["taskDefinition"])
+    return found and found["taskDefinition"]
+
+
+def _scenarios(subject, wanted):
+    """Those that the subject concerns, of those that are looked at."""
+    return [each for each in wanted["scenarios"] if subject.SCENARIOS is None or each in subject.SCENARIOS]
+
+
+def _all_together(reads):
+    """What each read answered, or why it did not, side by side."""
+    return tried_together({str(number): read for number, read in enumerate(reads)}).values()
+
+
+def _found(subject, answers, wanted, now):
+    """What could not be read, and what the subject says of the rest."""
+    for resource, answer in answers.items():
+        if isinstance(answer, Exception):
+            because = f"{resource} could not be looked at: {reason(answer)}"
+            yield Found(UNKNOWN, str(resource), because, "see that it can be asked, then look again")
+    known = {resource: answer for resource, answer in answers.items() if not isinstance(answer, Exception)}
+    yield from subject.judge(known, wanted, now)
 
 
 def main():
