@@ -21,6 +21,7 @@ def files(root: Path) -> dict[str, str]:
         "execution-environment.yml": _text(image.definition(root)),
         "job_templates.yml": _text({"awx_job_templates": templates.job_templates(root)}),
         "workflows.yml": _text({"awx_workflows": templates.workflows(root)}),
+        "inventories.yml": _text({"awx_inventories": templates.inventories(root)}),
         "credential_types.yml": _text({"awx_credential_types": templates.credential_types(root)}),
         "schedules.yml": _text({"awx_schedules": templates.schedules()}),
     }

@@ -1,6 +1,6 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Job templates and workflows from the argument specs of the playbooks, credential types from the inventories, and schedules."""
+"""Job templates and workflows from the argument specs of the playbooks, what the inventories are and which secrets they need, schedules."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import yaml
 
 from awx.survey import survey
 
-# The inventories that AWX gets. A sandbox lives on the machine of one engineer.
-INVENTORIES = ("prod", "secondary")
+# It lives on the machine of one engineer, where no AWX can see it.
+NOT_FOR_AWX = "sandbox"
 # Seconds after which a plan that nobody has looked at is no longer approved: the world has moved on.
 APPROVAL_TIMEOUT = 3600
 # What is asked of prod regularly; times in UTC, rules as AWX takes them: no BYDAY with a number in front.
@@ -26,11 +26,10 @@ REGULARLY = (
         "extra_data": {"env": "prod"},
     },
     {
-        # Every gate is asked, so what would refuse in an incident refuses on a quiet morning.
-        "name": "Could the database of prod fail over",
-        "template": "db_failover",
-        "rrule": "DTSTART:20260105T070000Z RRULE:FREQ=WEEKLY;INTERVAL=1;BYDAY=MO",
-        "job_type": "check",
+        # What would refuse in an incident says so on a quiet morning.
+        "name": "What would refuse in prod",
+        "template": "readiness",
+        "rrule": "DTSTART:20260105T063000Z RRULE:FREQ=DAILY;INTERVAL=1",
         "extra_data": {"env": "prod"},
     },
 )
@@ -70,7 +69,9 @@ def workflows(root: Path) -> list[dict[str, Any]]:
 def credential_types(root: Path) -> list[dict[str, Any]]:
     """One type for what the inventories look up in the environment, those that a comment shows included: secrets, all of them; and one
     for what is a file."""
-    texts = (path.read_text(encoding="utf-8") for each in INVENTORIES for path in _variables(root, each))
+    texts = (
+        path.read_text(encoding="utf-8") for each in _inventories(root) for path in sorted(each.glob("*_vars/*.yml"))
+    )
     names = sorted({name for text in texts for name in re.findall(r"builtin\.env', '(\w+)'", text)})
     return [
         {
@@ -104,6 +105,11 @@ def credential_types(root: Path) -> list[dict[str, Any]]:
     ]
 
 
+def inventories(root: Path) -> list[dict[str, str]]:
+    """The sources of the one inventory, each an environment of the repository."""
+    return [{"name": each.name, "path": str((each / "hosts.yml").relative_to(root))} for each in _inventories(root)]
+
+
 def schedules() -> list[dict[str, Any]]:
     """What is asked of prod regularly. No drill: somebody has to consent to each, see drills/schedule.yml for when they are due."""
     return list(REGULARLY)
@@ -131,7 +137,7 @@ def _options(root: Path, playbook: Path) -> dict[str, Any]:
 
 def environments(root: Path) -> list[str]:
     """The groups of the inventories that are environments, as the filter `environment` has it."""
-    hosts = (yaml.safe_load((root / f"inventories/{each}/hosts.yml").read_text()) for each in INVENTORIES)
+    hosts = (yaml.safe_load((each / "hosts.yml").read_text()) for each in _inventories(root))
     return sorted({group for groups in hosts for group in groups if not group.startswith("service_")})
 
 
@@ -144,8 +150,8 @@ def _playbooks(root: Path) -> list[Path]:
     ]
 
 
-def _variables(root: Path, inventory: str) -> list[Path]:
-    return sorted((root / "inventories" / inventory).glob("*_vars/*.yml"))
+def _inventories(root: Path) -> list[Path]:
+    return sorted(each.parent for each in root.glob("inventories/*/hosts.yml") if each.parent.name != NOT_FOR_AWX)
 
 
 def _spec(playbook: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "credential_types": {"name": "", "description": "", "kind": "", "inputs": {}, "injectors": {}, "managed": False},
     "credentials": {"name": "", "description": "", "organization": None, "credential_type": None, "inputs": {}},
     "projects": {"name": "", "description": "", "organization": None, "scm_type": "", "scm_url": "", "scm_branch": ""}
-    | {"scm_update_on_launch": False, "default_environment": None, "scm_revision": ""},
+    | {"scm_update_on_launch": False, "default_environment": None, "scm_revision": "", "timeout": 0},
     "inventories": {"name": "", "description": "", "organization": None, "kind": "", "host_filter": None},
     "inventory_sources": {"name": "", "description": "", "inventory": None, "source": "", "source_project": None}
     | {"source_path": "", "overwrite": False, "overwrite_vars": False, "update_on_launch": False}

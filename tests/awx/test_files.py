@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import yaml
 
+from awx import templates
 from awx.__main__ import files
 from awx.survey import survey
 from tests.awx.controller import Controller
@@ -72,10 +74,21 @@ def test_schedules_are_such_as_awx_takes() -> None:
     for each in read("schedules.yml"):
         there = Controller()
         template = job_template(there, TEMPLATES[each["template"]])["id"]
-        fields = {name: each[name] for name in ("name", "rrule", "extra_data", "job_type") if name in each}
+        fields = {name: each[name] for name in ("name", "rrule", "extra_data")}
         there.create("schedules", fields | {"unified_job_template": template})
     for each in yaml.safe_load((ROOT / "drills/schedule.yml").read_text())["schedule"]:
         check_rrule(each["rrule"])
+
+
+def test_each_folder_of_inventories_is_a_source_and_its_groups_are_environments(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "inventories", tmp_path / "inventories", symlinks=True)
+    staging = tmp_path / "inventories/staging/hosts.yml"
+    staging.parent.mkdir()
+    staging.write_text("staging: {hosts: {api-staging: {}}}\nservice_api: {hosts: {api-staging: {}}}\n")
+    assert [each["path"] for each in templates.inventories(tmp_path)] == [
+        f"inventories/{name}/hosts.yml" for name in ("prod", "secondary", "staging")
+    ]
+    assert templates.environments(tmp_path) == ["prod", "secondary", "staging"]
 
 
 def test_execution_environment_has_the_versions_of_the_clone() -> None:

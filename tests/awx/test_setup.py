@@ -97,8 +97,12 @@ def module(awx: Server, used: str, **arguments: Any) -> tuple[bool, str]:
 # Some forty modules, each a process of its own.
 @pytest.mark.soak
 def test_one_playbook_is_set_up_launched_and_decided(awx: Server) -> None:
-    assert_set_up_twice(awx, "only=kill_queries")
     there = awx.controller
+    for name, kind in (("sre-aws", "Amazon Web Services"), ("sre-cluster", "OpenShift or Kubernetes API Bearer Token")):
+        there.create("credentials", {"name": name, "credential_type": there.named("credential_types", kind)["id"]})
+    assert_set_up_twice(awx, "only=kill_queries", "aws_credential=sre-aws", "kubernetes_credential=sre-cluster")
+    used = there.links["job_templates", there.named("job_templates", "kill_queries")["id"], "credentials"]
+    assert {there.objects["credentials"][each]["name"] for each in used} == {"sre.runbooks", "sre-aws", "sre-cluster"}
     assert_is_as_placed(there)
     assert there.named("credentials", "sre.runbooks")["inputs"] == {"db_admin_password": "planted-secret"}
 
