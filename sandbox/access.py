@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .faults import Fault
-from .permissions import needed
+from .permissions import Need, needed
 from .policies import decide
 from .s3 import BUCKET
 from .wire import ApiError
 
 if TYPE_CHECKING:
-    from .permissions import Need
     from .wire import Call
     from .world import World
 
@@ -133,6 +132,26 @@ def _why_not(call: Call, need: Need, session: Session | None, user: str | None) 
     if of_caller or of_bucket or not (by_role or user in _enforced):
         return ""
     return f"because no identity-based policy allows the {need.action} action"
+
+
+def may(who: str, action: str, resource: str, context: dict[str, Any]) -> bool | None:
+    """What the policies of user/NAME or role/PATH/NAME say: True, False for an explicit deny, None for nothing. KeyError for nobody.
+
+    A role is judged in full, as AWS does; a user whom nobody has named to `enforce` is allowed what no policy speaks of.
+    """
+    kind, _, path = who.partition("/")
+    name = path.rpartition("/")[2]
+    if kind == "role":
+        arn = f"arn:aws:iam::{_world.account_id}:{who}"
+        if getattr(_role(name), "arn", None) != arn:
+            raise KeyError(who)
+        decision = decide(_role_policies(name), action, resource, context)
+        within = _within_boundary(name, Need(action, resource), context)
+        return decision if within or decision is False else None
+    if name not in _world.backend("iam", "aws").users:
+        raise KeyError(who)
+    decision = decide(_user_policies(name), action, resource, context)
+    return True if decision is None and name not in _enforced else decision
 
 
 def _role(name: str) -> Any:

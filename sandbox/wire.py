@@ -25,7 +25,7 @@ _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 # What the collection's clients say of themselves: which playbook asks.
 _PLAYBOOK = re.compile(r"\bsre\.runbooks/([\w-]+)")
 _READS = re.compile(
-    r"(Describe|List|Get|BatchGet|TransactGet|Head|Query$|Scan$|Filter|Lookup|Search|Test|AssumeRole|StartQuery|Check)"
+    r"(Describe|List|Get|BatchGet|TransactGet|Head|Query$|Scan$|Filter|Lookup|Search|Test|Simulate|AssumeRole|StartQuery|Check)"
 )
 
 # kind of fault -> (HTTP status, {protocol: error code}, message); "" is every other protocol.

@@ -39,6 +39,7 @@ PARTS = (
     "faults",
     "basics",
     "access",
+    "simulation",
     "object_lock",
     "s3",
     "s3_batch",

@@ -94,6 +94,27 @@ options:
   backup_copy_region:
     description: Region that shall have a copy of the backups; by default none is looked for.
     type: str
+  policies:
+    description:
+      - The policies of the playbooks, each with the names of one host, as the filter P(sre.runbooks.iam_policy#filter) fills them in. What
+        they allow to change is simulated for the credentials of this run; what only looks the run tries anyway.
+      - Of the root user, or of a federated user, nothing can be told.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      scenario:
+        description: Whose policy it is.
+        type: str
+        required: true
+      region:
+        description: Region of the host.
+        type: str
+        required: true
+      policy:
+        description: The policy.
+        type: dict
+        required: true
 extends_documentation_fragment:
   - sre.runbooks.verb
   - sre.runbooks.attributes
@@ -107,8 +128,12 @@ notes:
     C(secretsmanager:DescribeSecret), C(ssm:DescribeParameters), C(rds:DescribeDBInstances), C(rds:DescribeDBSnapshots),
     C(rds:DescribeDBInstanceAutomatedBackups), C(cloudwatch:GetMetricData), C(route53:ListResourceRecordSets),
     C(route53:GetHealthCheck), C(elasticloadbalancing:DescribeListeners),
-    C(elasticloadbalancing:DescribeListenerCertificates) and C(acm:DescribeCertificate).
+    C(elasticloadbalancing:DescribeListenerCertificates) and C(acm:DescribeCertificate),
+    C(iam:SimulatePrincipalPolicy), and C(iam:GetRole) of a role that has a path.
 seealso:
+  - name: SimulatePrincipalPolicy
+    description: What IAM's simulator weighs.
+    link: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
   - module: sre.runbooks.readiness_report
   - module: sre.runbooks.standby_assess
 """
@@ -132,6 +157,15 @@ EXAMPLES = r"""
     hosted_zone_id: Z1234567890ABC
     rto_seconds: 900
     rpo_seconds: 60
+    policies:
+      - scenario: db_failover
+        region: us-west-2
+        policy:
+          Version: "2012-10-17"
+          Statement:
+            - Effect: Allow
+              Action: [rds:PromoteReadReplica]
+              Resource: ["arn:aws:rds:*:123456789012:db:regami-db-replica*"]
 """
 
 RETURN = r"""
@@ -189,6 +223,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     readiness_images,
     readiness_inventory,
     readiness_names,
+    readiness_permissions,
     readiness_replica,
     readiness_secrets,
 )
@@ -197,7 +232,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
 from ansible_collections.sre.runbooks.plugins.module_utils.readiness import UNKNOWN, Found
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
-SERVICES = ("acm", "cloudwatch", "ecr", "ecs", "elbv2", "rds", "route53", "secretsmanager", "ssm")
+SERVICES = ("acm", "cloudwatch", "ecr", "ecs", "elbv2", "iam", "rds", "route53", "secretsmanager", "ssm", "sts")
 # Each has a CHECK, the SCENARIOS that it concerns (None for all), looks(aws, wanted, now) -> {resource: read}, and a pure
 # judge({resource: answer}, wanted, now) -> Found of those that answered.
 SUBJECTS = (
@@ -207,6 +242,7 @@ SUBJECTS = (
     readiness_secrets,
     readiness_names,
     readiness_certificates,
+    readiness_permissions,
 )
 RESOURCES = dict(
     cluster=dict(type="str"), service=dict(type="str"), db_instance=dict(type="str"), load_balancer_arn=dict(type="str")
@@ -223,6 +259,16 @@ ARGUMENTS = dict(
     rto_seconds=dict(type="float"),
     rpo_seconds=dict(type="float"),
     backup_copy_region=dict(type="str"),
+    policies=dict(
+        type="list",
+        elements="dict",
+        default=[],
+        options=dict(
+            scenario=dict(type="str", required=True),
+            region=dict(type="str", required=True),
+            policy=dict(type="dict", required=True),
+        ),
+    ),
     **RESOURCES,
 )
 

@@ -151,3 +151,32 @@ def test_a_user_may_do_what_the_policy_says_once_that_is_enforced(fresh_sandbox:
     )
     assert refused("ec2", "us-east-1", "describe_instances").startswith("UnauthorizedOperation: ")
     assert refused("s3", "us-east-1", "head_bucket", Bucket="b") == "403: Forbidden"
+
+
+def test_what_a_user_may_do_is_simulated_as_it_is_judged(sandbox: Sandbox) -> None:
+    """A page at a time; nobody has the policies of a user who is not there."""
+    iam = sandbox.boto("iam", "us-east-1")
+    user = iam.create_user(UserName="simulated")["User"]["Arn"]
+    statement = {"Effect": "Allow", "Action": "rds:*", "Resource": f"arn:aws:rds:*:{ACCOUNT}:db:shop"}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [statement, statement | {"Effect": "Deny", "Action": "rds:Delete*"}],
+    }
+    iam.put_user_policy(UserName="simulated", PolicyName="some", PolicyDocument=json.dumps(policy))
+    sandbox.control("enforce", user="simulated")
+    asked = {
+        "PolicySourceArn": user,
+        "ActionNames": ["rds:RebootDBInstance", "rds:DeleteDBInstance", "ecs:UpdateService"],
+        "ResourceArns": [f"arn:aws:rds:us-east-1:{ACCOUNT}:db:shop", f"arn:aws:rds:us-east-1:{ACCOUNT}:db:other"],
+    }
+    pages = iam.get_paginator("simulate_principal_policy").paginate(**asked, PaginationConfig={"PageSize": 1})
+    results = [result for page in pages for result in page["EvaluationResults"]]
+    assert [[each["EvalResourceDecision"] for each in result["ResourceSpecificResults"]] for result in results] == [
+        ["allowed", "implicitDeny"],
+        ["explicitDeny", "implicitDeny"],
+        ["implicitDeny", "implicitDeny"],
+    ]
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        iam.simulate_principal_policy(**asked | {"PolicySourceArn": user.replace("simulated", "nobody")})
+    iam.delete_user_policy(UserName="simulated", PolicyName="some")
+    iam.delete_user(UserName="simulated")

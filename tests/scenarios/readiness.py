@@ -61,6 +61,7 @@ class Way:
         flagged: {scenario: level}, and no other scenario is flagged.
         check, resource, because: of the one finding; `because` and `resource` as far as they are the same in every world.
         prove: runs the real playbook and sees that the verdict was true.
+        scenario: what is looked at.
     """
 
     name: str
@@ -70,12 +71,13 @@ class Way:
     resource: str
     because: str
     prove: Callable[[World], None]
+    scenario: str = "all"
 
     def show(self, world: World) -> None:
         """Broken it is found, named rightly and nothing else is flagged; and the real playbook agrees."""
         begin(world)
         self.spoil(world)
-        seen = look(world)
+        seen = look(world, scenario=self.scenario)
         assert seen.flagged == self.flagged, seen.run.output
         (finding,) = seen.findings
         assert (finding["check"], self.resource in finding["resource"]) == (self.check, True), finding
