@@ -11,7 +11,6 @@ it, `closed` ends it. Each timeline has one writer, so none can lose what anothe
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -69,37 +68,18 @@ def refuse_malformed(wanted):
 
 
 def runs(parent, kinds=(), since=""):
-    """{name of the run: its events} of the records in a folder.
+    """{name of the run: its events} of the records in a folder that have any.
 
     Args:
-        kinds: only events of these kinds, and no run without one; all of them by default. Timelines are many and long.
+        kinds: only events of these kinds; all of them by default.
         since: only runs whose name is not before this; names begin with the time.
     """
     try:
         names = sorted(name for name in os.listdir(parent) if name >= since)
     except OSError:
         return {}
-    found = {}
-    for name in names:
-        try:
-            with open(os.path.join(parent, name, record.TIMELINE), "rb") as lines:
-                written = lines.read()
-        except OSError:
-            continue  # evidence, a file of a person, or a run that has just begun
-        events = list(_events(written, kinds))
-        if events or not kinds:
-            found[name] = events
-    return found
-
-
-def _events(written, kinds):
-    marks = [b'"event": "%s"' % kind.encode() for kind in kinds]
-    for line in written.splitlines(keepends=True):
-        # The last line of a run that was killed may be half a line.
-        if line.endswith(b"\n") and (not marks or any(mark in line for mark in marks)):
-            event = json.loads(line)
-            if not kinds or event["event"] in kinds:
-                yield event
+    found = {name: record.events(os.path.join(parent, name), kinds) for name in names}
+    return {name: events for name, events in found.items() if events}
 
 
 def joined(events):

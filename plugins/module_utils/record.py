@@ -33,10 +33,22 @@ def append(folder, **event):
         os.close(descriptor)
 
 
-def events(folder):
-    """The timeline of a record, as far as it was written."""
-    with open(os.path.join(folder, TIMELINE), encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+def events(folder, kinds=()):
+    """The timeline of a record, as far as it was written; [] where there is none, as of a run that has just begun.
+
+    Args:
+        kinds: only events of these kinds; all of them by default. Timelines are many and long.
+    """
+    try:
+        with open(os.path.join(folder, TIMELINE), "rb") as lines:
+            written = lines.read()
+    except OSError:
+        return []
+    marks = [b'"event": "%s"' % kind.encode() for kind in kinds]
+    lines = written.splitlines(keepends=True)
+    # The last line of a run that was killed may be half a line.
+    whole = [line for line in lines if line.endswith(b"\n") and (not marks or any(mark in line for mark in marks))]
+    return [event for event in map(json.loads, whole) if not kinds or event["event"] in kinds]
 
 
 def write_report(folder, report):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 try:
@@ -30,6 +31,7 @@ from . import incidents, record
 from .aws import BRIEF_TIMEOUT, explain
 
 SIDE_BY_SIDE = 16
+REPORT = "report.json"
 # What a run leaves beside its timeline that a review shows.
 FILES = (".json", ".html", ".md")
 
@@ -42,6 +44,16 @@ def run_key(name, run):
         run: identity of the process, as `run_started` has it.
     """
     return f"{name}.{hashlib.sha256(run.encode()).hexdigest()[:8]}"
+
+
+def own_name(key):
+    """The name that the controller of a run gave to its record; `key` as in the bucket, or that name itself."""
+    return re.sub(r"\.[0-9a-f]{8}$", "", key)
+
+
+def last_of_all(file):
+    """In this order of the files of a run, who finds its report finds all."""
+    return file == REPORT, file
 
 
 def objects_of(key, number, event):
@@ -89,6 +101,14 @@ class Bucket:
         others = {each: incidents.Incident(each, "", closed="before") for each in marks if each not in still}
         return others | incidents.known({"": [json.loads(body) for body in events.values()]})
 
+    def runs(self, beginning=""):
+        """Names of the runs there, as `run_key` makes them, that begin with `beginning`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=f"runs/{beginning}", Delimiter="/"
+        )
+        found = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
+        return [each.split("/")[1] for each in found]
+
     def fetch(self, incident, parent):
         """Write the runs of an incident that other controllers wrote into the folder `parent`; returns their names."""
         own = incidents.runs(parent, ("run_started",)).items()
@@ -96,14 +116,21 @@ class Bucket:
         prefix = f"incidents/{incident}/runs/"
         elsewhere = [key for each in self.keys(prefix) if (key := each.removeprefix(prefix)) not in here]
         for key in elsewhere:
-            folder = os.path.join(parent, key)
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            bodies = self._all(sorted(self.keys(f"runs/{key}/")))
-            texts = {name.rpartition("/")[2]: body.decode() for name, body in bodies.items()}
-            for file in [name for name in texts if not name.removesuffix(".json").isdigit()]:
-                record.write(os.path.join(folder, file), texts.pop(file))
-            record.write(os.path.join(folder, record.TIMELINE), "".join(f"{line}\n" for line in texts.values()))
+            self.fetch_run(key, parent)
         return elsewhere
+
+    def fetch_run(self, key, parent):
+        """Write a run into the folder `parent`."""
+        folder = os.path.join(parent, key)
+        if os.path.exists(os.path.join(folder, REPORT)):
+            return  # it has ended, and was had whole
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        bodies = self._all(sorted(self.keys(f"runs/{key}/")))
+        texts = {name.rpartition("/")[2]: body.decode() for name, body in bodies.items()}
+        lines = [texts.pop(name) for name in list(texts) if name.removesuffix(".json").isdigit()]
+        record.write(os.path.join(folder, record.TIMELINE), "".join(f"{line}\n" for line in lines))
+        for file in sorted(texts, key=last_of_all):
+            record.write(os.path.join(folder, file), texts[file])
 
     def _all(self, keys):
         """{key: body}, in the order of `keys`; read side by side."""

@@ -16,7 +16,7 @@ import time
 
 from . import background, record
 from .lease import is_dead, run_id
-from .record_bucket import FILES, objects_of, run_key
+from .record_bucket import FILES, REPORT, last_of_all, objects_of, run_key
 
 # How far a record was delivered, and by which process: {lines, whole, by}.
 MARK = "delivered.json"
@@ -65,7 +65,7 @@ def is_whole(folder):
 
 def _deliver(bucket, folder, sleep):
     given_up, done, size = None, _mark(folder)["lines"], None
-    timeline, report = (os.path.join(folder, name) for name in (record.TIMELINE, "report.json"))
+    timeline, report = (os.path.join(folder, name) for name in (record.TIMELINE, REPORT))
     events = record.events(folder)
     run = _started(events)
     while True:
@@ -93,7 +93,7 @@ def _deliver(bucket, folder, sleep):
 
 
 def _deliver_files(bucket, folder, key):
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(os.listdir(folder), key=last_of_all):
         if name.endswith(FILES) and name != MARK:
             with open(os.path.join(folder, name), "rb") as file:
                 bucket.put(f"runs/{key}/{name}", file.read())

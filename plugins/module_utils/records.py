@@ -18,23 +18,13 @@ except ImportError:
 from . import incidents, record, record_mirror
 from .aws import Aws
 from .errors import Refusal, Stop
-from .record_bucket import Bucket, why
+from .record_bucket import Bucket, own_name, run_key, why
 
 ARGUMENTS = dict(
     records=dict(type="path"),
     record_bucket=dict(type="str"),
     record_bucket_region=dict(type="str"),
 )
-
-
-def required(folder):
-    """The folder of all records, where something says it. Raises Refusal."""
-    if not folder:
-        raise Refusal(
-            "nothing says where the records are: enable the callback sre.runbooks.incident (ansible.cfg of the clone does), "
-            "or name records"
-        )
-    return folder
 
 
 class Records:
@@ -53,7 +43,12 @@ class Records:
 
     def required_folder(self):
         """The folder of all records. Raises Refusal where there is none."""
-        return required(self.folder)
+        if not self.folder:
+            raise Refusal(
+                "nothing says where the records are: enable the callback sre.runbooks.incident (ansible.cfg of the clone does), "
+                "or name records"
+            )
+        return self.folder
 
     def bucket(self):
         """The Bucket, with connections of its own; None where the team has none."""
@@ -86,6 +81,45 @@ class Records:
         notes = self.fetch(incident)
         joined = incidents.of(incidents.runs(self.folder, ("joined",)), incident)
         return {name: record.events(os.path.join(self.folder, name)) for name in joined}, notes
+
+    def newest_first(self, env):
+        """Names of the runs of an environment, of whatever controller, each as `run` takes it. Raises Refusal."""
+        try:
+            own = {name for name in os.listdir(self.required_folder()) if name.endswith(f"-{env}")}
+        except OSError:
+            own = set()
+        elsewhere = [key for key in self._asked(Bucket.runs) if own_name(key).endswith(f"-{env}")]
+        return sorted([*own, *(key for key in elsewhere if not self._is_own(key))], key=own_name, reverse=True)
+
+    def run(self, name):
+        """(name, events) of one run, of this controller or, where that has none of the name, of another one; no events where
+        nobody has any. Raises Refusal where other controllers may have it and cannot be asked, or several have.
+        """
+        folder = self.required_folder()
+        events = record.events(os.path.join(folder, name))
+        if not self._name or (events and own_name(name) == name):
+            return name, events
+        found = [key for key in self._asked(Bucket.runs, name) if name in (key, own_name(key))]
+        if len(found) > 1:
+            raise Refusal(f"several controllers began {name}: say one of {', '.join(found)}")
+        for key in found:
+            self._asked(Bucket.fetch_run, key, folder)
+            return key, record.events(os.path.join(folder, key))
+        return name, events
+
+    def _asked(self, ask, *given):
+        """What the bucket answers to one of its methods; [] without a bucket. Raises Refusal."""
+        if not self._name:
+            return []
+        try:
+            return ask(self.bucket(), *given)
+        except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
+            raise Refusal(f"{why(error, self._name)}; nothing was changed") from error
+
+    def _is_own(self, key):
+        name = own_name(key)
+        started = record.events(os.path.join(self.folder, name), ("run_started",))
+        return bool(started) and run_key(name, started[0]["run"]) == key
 
     def fetch(self, incident):
         """Have the runs of an incident that other controllers wrote in `folder` too; returns notes for people."""

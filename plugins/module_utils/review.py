@@ -15,6 +15,7 @@ import os
 from . import approvals, incident_times, story, way_back
 from .errors import Refusal
 from .findings import findings, losses
+from .record_bucket import own_name
 from .timeline import seconds_of
 from .user_errors import QUIET
 
@@ -120,7 +121,9 @@ def changes(runs):
     A state is one of `taken back`, `in force` (`command` takes its run back, or `instead` says why none does) and `for good`
     (`instead` says what else helps, if anything does). What undo.yml changed is told as what it took back.
     """
-    back = {each for run in runs if run.is_undo and not run.only_looked for each in way_back.taken_back(run.events)}
+    undone = [each for run in runs if run.is_undo and not run.only_looked for each in way_back.taken_back(run.events)]
+    # Another controller calls the same run by its name in the bucket.
+    back = {(own_name(name), what) for name, what in undone}
     newest = _newest(runs)
     done = [(run, event, call) for run in runs if not run.is_undo for event in run.changes for call in event["calls"]]
     stuck = {newest[run.record]: entry for run, _event, call in done for entry in call["undo"] if "cannot" in entry}
@@ -128,7 +131,7 @@ def changes(runs):
     for run, event, call in done:
         last = newest[run.record]
         command = f"ansible-playbook playbooks/undo.yml -e env={run.env} -e run={last}"
-        state = _state(call, (last, "; ".join(call["what"])) in back, stuck.get(last), command)
+        state = _state(call, (own_name(last), "; ".join(call["what"])) in back, stuck.get(last), command)
         found.append(
             {"at": seconds_of(event), "host": event["host"], "record": run.record, "what": story.done(call), **state}
         )

@@ -10,14 +10,11 @@ in check mode, finds what it has made. So a change by anybody since then is seen
 
 from __future__ import annotations
 
-import os
-
 try:
     import yaml
 except ImportError:
     yaml = None
 
-from . import record
 from .errors import Refusal
 
 # What only an undo asks, whatever its playbook is called. Its own runs are not taken back, the same command again goes on with them.
@@ -91,28 +88,31 @@ def _told(value):
     return [_told(each) for each in value] if isinstance(value, list) else value
 
 
-def newest(parent, env):
-    """Name of the last record of `env` that changed something and is no undo; None where there is none."""
-    try:
-        names = sorted(os.listdir(parent), reverse=True)
-    except OSError:
-        return None
-    for name in names:
-        if name.endswith(f"-{env}") and _calls(events := _events(parent, name)) and not is_undo(events):
+def newest(records, env):
+    """Name of the last record of `env` that changed something and is no undo; None where there is none.
+
+    Args:
+        records: `Records`.
+    """
+    for name in records.newest_first(env):
+        if _calls(events := records.run(name)[1]) and not is_undo(events):
             return name
     return None
 
 
-def way_back(parent, name, env):
-    """How the run of record `name` in the folder `parent` is taken back.
+def way_back(records, wanted, env):
+    """How the run `wanted` (the name of its record) is taken back.
+
+    Args:
+        records: `Records`.
 
     Returns a dict: record, playbook, run_lease (name, table, region; empty where it had none), calls (the newest first, each with host, verb,
     arguments, what, undo), left (what the changes did that nothing takes back, with what to do instead). Raises Refusal.
     """
-    first, *earlier = _chain(parent, name)
+    (name, first), *earlier = _chain(records, wanted)
     start = next((event for event in first if event["event"] == "run_started"), None)
     if start is None:
-        raise Refusal(f"{name} is no record of a run: say -e run=NAME with a folder of {parent}")
+        raise Refusal(f"{name} is no record of a run: say -e run=NAME with a folder of {records.folder}")
     command = f"ansible-playbook playbooks/{start['playbook']}.yml -e env={start['env']}"
     if start["env"] != env:
         raise Refusal(f"{name} is a run of env={start['env']}: say -e env={start['env']} to take it back")
@@ -120,7 +120,7 @@ def way_back(parent, name, env):
         raise Refusal(f"{name} took a run back: type that run's own command to do it again")
     if not any(event["event"] == "run_ended" for event in first):
         raise Refusal(f"{name} did not end: type its command again ({command}) until it does, then take it back")
-    calls = [each for events in (first, *earlier) for each in reversed(_calls(events))]
+    calls = [each for events in (first, *(events for _name, events in earlier)) for each in reversed(_calls(events))]
     cannot = [entry for each in calls for entry in each["undo"] if "cannot" in entry]
     if cannot:
         raise Refusal(f"{cannot[0]['cannot']}, so {name} is not taken back: {cannot[0]['instead']}")
@@ -197,13 +197,13 @@ def tasks(back, begun):
     return yaml.dump(made, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
 
-def begun(parent, own, name):
+def begun(records, own, name):
     """Numbers of the changes of record `name` in the middle of which an undo was killed that the one of record `own` goes on with.
 
     Such a change is neither as its run left it nor as it was before.
     """
     numbers = set()
-    for events in reversed(_chain(parent, own)[1:]):
+    for _name, events in reversed(_chain(records, own)[1:]):
         asked = None
         for event in events:
             if event["event"] == "preflight" and _question("", name) in event["step"]:
@@ -243,21 +243,13 @@ def _reached(verb, arguments, recorded):
     return given
 
 
-def _chain(parent, name):
-    """The events of a record, and those of the runs that it went on with, the newest first."""
+def _chain(records, name):
+    """[(name, events)] of a run, and of those that it went on with, the newest first."""
     chain = []
     while name:
-        events = _events(parent, name)
-        chain.append(events)
-        name = next((event["resumes"] for event in events if event["event"] == "run_started"), None)
+        chain.append(records.run(name))
+        name = next((event["resumes"] for event in chain[-1][1] if event["event"] == "run_started"), None)
     return chain
-
-
-def _events(parent, name):
-    try:
-        return record.events(os.path.join(parent, name))
-    except OSError:
-        return []
 
 
 def is_undo(events):

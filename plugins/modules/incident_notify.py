@@ -15,8 +15,8 @@ description:
     made, updated and resolved; as e-mail; its action items as issues of Jira.
   - All places are served side by side, each within O(within) seconds; with O(background) the run does not even wait for that. Whatever
     a notifier does, the verb succeeds. It writes each message and how it went into the record of the run.
-  - What did not arrive is sent again by the next task of the same incident, or of the same run; not what something later has
-    made pointless, such as a page for an incident that is over.
+  - What did not arrive is sent again by the next task of the same incident, also that of another controller where O(record_bucket)
+    is one, or of the same run; not what something later has made pointless, such as a page for an incident that is over.
   - Nothing is sent twice where that can be known, by the key of the event at PagerDuty, metadata at Slack and Statuspage, a
     label at Jira. E-mail has the same Message-ID.
   - Secrets and addresses of persons are taken out of all texts before they are sent.
@@ -197,6 +197,7 @@ options:
     type: float
     default: 10
 extends_documentation_fragment:
+  - sre.runbooks.records
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -205,7 +206,7 @@ extends_documentation_fragment:
 author:
   - sre.runbooks contributors (@sre-runbooks)
 notes:
-  - Asks AWS for nothing.
+  - Asks AWS for nothing but O(record_bucket), and that only where it waits for the notifiers.
   - The modules of community.general are not used. C(slack) makes no channel and cannot tell whether a message has arrived,
     C(pagerduty_alert) sends in check mode too, C(jira) searches by an API that Jira Cloud no longer has; none of them waits when asked to,
     and C(mail) names all recipients to each other.
@@ -300,7 +301,14 @@ waited_seconds:
 import os
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import background, incidents, notices, notifiers, record
+from ansible_collections.sre.runbooks.plugins.module_utils import (
+    background,
+    incidents,
+    notices,
+    notifiers,
+    record,
+    records,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.jira import Jira
 from ansible_collections.sre.runbooks.plugins.module_utils.mail import Mail
 from ansible_collections.sre.runbooks.plugins.module_utils.pagerduty import PagerDuty
@@ -385,6 +393,7 @@ ARGUMENTS = dict(
     ),
     background=dict(type="bool", default=False),
     within=dict(type="float", default=10),
+    **records.ARGUMENTS,
 )
 CHANNELS = {"slack": Slack, "pagerduty": PagerDuty, "statuspage": Statuspage, "mail": Mail, "jira": Jira}
 
@@ -394,7 +403,8 @@ class IncidentNotify(Verb):
 
     def __init__(self, module):
         super().__init__(module)
-        self.folder = os.environ.get(record.FOLDER_VARIABLE)
+        self.records = records.Records(self.params, self.connection(module))
+        self.folder = self.records.own
         # Here, since an answer tells the arguments again.
         secrets = sorted(
             (value for value in module.no_log_values if len(value) >= SHORTEST_SECRET), key=len, reverse=True
@@ -419,6 +429,9 @@ class IncidentNotify(Verb):
             began = time.monotonic()
             background.wait(self.folder, self.params["within"])
             self.waited_seconds = time.monotonic() - began
+            if self.params["incident"]:
+                # What another controller could not tell is owed, too.
+                self.notes += self.records.fetch(self.params["incident"])
         parent, own = os.path.split(self.folder)
         kinds = ("run_started", "joined", "telling", "told")
         events = notices.related(incidents.runs(parent, kinds), own, self.params["incident"])

@@ -13,7 +13,7 @@ description:
   - Reads the timeline of a run, and those of the runs that it went on with, and writes the tasks that undo their changes, the last
     one first. Each asks the verb that made the change, in check mode, whether all is still as that left it, and is skipped if not.
   - Refuses where the run has not ended, has nothing to take back, or did what nothing undoes, such as a promotion.
-  - Asks AWS for nothing and changes nothing but this file, so it does so in check mode too.
+  - Asks AWS for nothing but O(record_bucket), and changes nothing but this file, so it does so in check mode too.
   - B(Risk:) none; what the tasks do is the risk of their verbs.
 options:
   environment_name:
@@ -21,15 +21,13 @@ options:
     type: str
     required: true
   record:
-    description: Name of the run's record. Default is the last run of the environment that changed something.
+    description: Name of the run's record, of whatever controller. Default is the last run of the environment that changed something.
     type: str
-  records:
-    description: Folder of the records. Default is the one that this run's own record lies in.
-    type: path
   dest:
     description: Path of the file of tasks, of mode 0600. Default is C(undo.yml) in the folder of this run's own record.
     type: path
 extends_documentation_fragment:
+  - sre.runbooks.records
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -116,8 +114,8 @@ SERVICES = ()
 ARGUMENTS = dict(
     environment_name=dict(type="str", required=True),
     record=dict(type="str"),
-    records=dict(type="path"),
     dest=dict(type="path"),
+    **records.ARGUMENTS,
 )
 NAME = "undo.yml"
 
@@ -125,16 +123,21 @@ NAME = "undo.yml"
 class WayBack(Verb):
     """Read a record and write what takes it back."""
 
+    def __init__(self, module):
+        super().__init__(module)
+        self.records = records.Records(self.params, self.connection(module))
+
     def observe(self):
-        own = os.environ.get(record.FOLDER_VARIABLE, "")
-        parent, env = records.required(self.params["records"] or os.path.dirname(own)), self.params["environment_name"]
-        name = os.path.basename(os.path.normpath(self.params["record"] or way_back.newest(parent, env) or ""))
-        if name == ".":
+        parent, env = self.records.required_folder(), self.params["environment_name"]
+        wanted = self.params["record"] or way_back.newest(self.records, env)
+        if not wanted:
             raise Refusal(f"no run of env={env} in {parent} changed anything: nothing to take back")
-        back = way_back.way_back(parent, name, env)
+        back = way_back.way_back(self.records, os.path.basename(os.path.normpath(wanted)), env)
+        own = self.records.own or ""
         path = self.params["dest"] or os.path.join(own, NAME)
+        begun = way_back.begun(self.records, os.path.basename(own), back["record"])
         try:
-            record.write(path, way_back.tasks(back, way_back.begun(parent, os.path.basename(own), name)))
+            record.write(path, way_back.tasks(back, begun))
         except OSError as error:
             raise Refusal(f"{path} cannot be written: {error.strerror}; name another dest") from error
         return dict(back, tasks_file=path)

@@ -9,6 +9,7 @@ import os
 import signal
 
 import pytest
+from resources import differences, steady
 from runbook import Runbook, read_timeline
 from world import World
 
@@ -66,3 +67,21 @@ def test_what_a_killed_run_could_not_deliver_the_next_one_does(any_world: World,
     assert noted.returncode == 0, noted.output
     assert json.loads((lost / "delivered.json").read_text())["whole"]
     assert len(read_timeline(lost)) >= 3
+
+
+@pytest.mark.soak
+def test_a_run_of_one_controller_is_taken_back_on_another(world: World, tmp_path):
+    state = world.sandbox.state
+    bucket = {"record_bucket": state["evidence_bucket"], "record_bucket_region": "us-east-1"}
+    here, elsewhere = (Runbook(world.sandbox, tmp_path / name) for name in ("here", "elsewhere"))
+    before = steady(world)
+
+    def differs() -> list[str]:
+        return [each for each in differences(before, steady(world)) if "/objects/runs/" not in each]
+
+    scaled = here.run("emergency_scale", capacity="+50%", **bucket)
+    assert scaled.returncode == 0 and differs() != []
+    back = elsewhere.run("undo", **bucket)
+    assert (back.returncode, back.report["outcome"]) == (0, "recovered"), back.output
+    assert f"takes back {scaled.folder.name}." in "\n".join(back.report["notes"])
+    assert differs() == []

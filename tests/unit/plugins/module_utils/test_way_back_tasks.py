@@ -11,6 +11,7 @@ import yaml
 
 from ansible_collections.sre.runbooks.plugins.module_utils import way_back
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
 
 ENDED = {"event": "run_ended"}
 UNDO = {"event": "step", "step": "Find what the run changed", "host": "api", "verb": "sre.runbooks.way_back"}
@@ -34,37 +35,39 @@ def step(*calls):
 
 @pytest.fixture
 def written(tmp_path):
-    """A function that writes the record `name` with `events` after its start."""
+    """A function that writes the record `name` with `events` after its start, and returns all records."""
 
     def write(name, *events, playbook="scale", env="prod", resumes=None):
         (tmp_path / name).mkdir()
         start = {"event": "run_started", "playbook": playbook, "env": env, "resumes": resumes}
         lines = "".join(json.dumps(event) + "\n" for event in (start, *events))
         (tmp_path / name / "timeline.jsonl").write_text(lines)
-        return str(tmp_path)
+        return Records(
+            {"records": str(tmp_path), "record_bucket": None, "record_bucket_region": None}, (None, None, {})
+        )
 
     return write
 
 
-def tasks(parent, name, begun=()):
-    return yaml.load(way_back.tasks(way_back.way_back(parent, name, "prod"), set(begun)), _Loader)
+def tasks(records, name, begun=()):
+    return yaml.load(way_back.tasks(way_back.way_back(records, name, "prod"), set(begun)), _Loader)
 
 
 def test_the_last_change_is_taken_back_first_also_that_of_a_run_it_went_on_with(written):
     written("1-scale-prod", step(call("one"), call("two")))
-    parent = written("2-scale-prod", step(call("three")), ENDED, resumes="1-scale-prod")
-    back = [task for task in tasks(parent, "2-scale-prod") if "Take back" in task["name"]]
+    records = written("2-scale-prod", step(call("three")), ENDED, resumes="1-scale-prod")
+    back = [task for task in tasks(records, "2-scale-prod") if "Take back" in task["name"]]
     assert [task["sre.runbooks.set"]["to"] for task in back] == ["before three", "before two", "before one"]
     assert all(task["notify"] == "Verify the service" for task in back)
 
 
 def test_each_asks_first_whether_all_is_as_it_was_left(written):
-    parent = written("1-scale-prod", step(call("one")), ENDED)
-    asked, back, left = tasks(parent, "1-scale-prod")
+    records = written("1-scale-prod", step(call("one")), ENDED)
+    asked, back, left = tasks(records, "1-scale-prod")
     assert (asked["check_mode"], asked["sre.runbooks.set"]) == (True, {"to": "one"})
     assert back["when"][1] == f"{asked['register']}.already_so | default(false)"
     assert left["when"][1] == f"not ({back['when'][1]})"
-    assert tasks(parent, "1-scale-prod", begun=[1])[1]["when"][1] == "true"
+    assert tasks(records, "1-scale-prod", begun=[1])[1]["when"][1] == "true"
 
 
 ASKED = {"event": "preflight", "step": "1. Is it still as 1-scale-prod left it"}
@@ -85,20 +88,20 @@ TAKEN = {"event": "step", "step": "1. Take back: one"}
 )
 def test_a_change_in_the_middle_of_which_an_undo_was_killed_is_gone_on_with(written, events, numbers):
     written("2-undo-prod", *events, playbook="undo")
-    parent = written("3-undo-prod", playbook="undo", resumes="2-undo-prod")
-    assert way_back.begun(parent, "3-undo-prod", "1-scale-prod") == numbers
+    records = written("3-undo-prod", playbook="undo", resumes="2-undo-prod")
+    assert way_back.begun(records, "3-undo-prod", "1-scale-prod") == numbers
 
 
 def test_what_was_recorded_is_no_template(written):
-    parent = written("1-scale-prod", step(call("one", page="{{ lookup('pipe', 'id') }}")), ENDED)
-    assert tasks(parent, "1-scale-prod")[0]["sre.runbooks.set"]["page"][0] == "unsafe"
+    records = written("1-scale-prod", step(call("one", page="{{ lookup('pipe', 'id') }}")), ENDED)
+    assert tasks(records, "1-scale-prod")[0]["sre.runbooks.set"]["page"][0] == "unsafe"
 
 
 def test_the_password_comes_from_the_inventory(written):
-    parent = written(
+    records = written(
         "1-scale-prod", step(call("one", to="one", login_user="admin", login_db="shop", sslmode="verify-full")), ENDED
     )
-    for task in tasks(parent, "1-scale-prod")[:2]:
+    for task in tasks(records, "1-scale-prod")[:2]:
         assert "db_admin_password" in task["sre.runbooks.set"]["login_password"]
         assert task["sre.runbooks.set"]["login_db"] == "shop" and task["sre.runbooks.set"]["sslmode"] == "verify-full"
 
@@ -108,10 +111,10 @@ STAYS = {"stays": "end 3 sessions", "instead": "they connect again"}
 
 def test_what_nothing_takes_back_is_told(written):
     calls = (call("one"), call("empty it", undo=False), dict(call("end"), undo=[STAYS]))
-    parent = written("1-scale-prod", step(*calls), ENDED)
-    left = way_back.way_back(parent, "1-scale-prod", "prod")["left"]
+    records = written("1-scale-prod", step(*calls), ENDED)
+    left = way_back.way_back(records, "1-scale-prod", "prod")["left"]
     assert left == ["end 3 sessions: they connect again", "empty it"]
-    assert "end" not in [task["name"].partition("Take back: ")[2] for task in tasks(parent, "1-scale-prod")]
+    assert "end" not in [task["name"].partition("Take back: ")[2] for task in tasks(records, "1-scale-prod")]
 
 
 def test_a_cluster_is_reached_as_the_inventory_says_now(written):
@@ -120,8 +123,8 @@ def test_a_cluster_is_reached_as_the_inventory_says_now(written):
     flat["undo"] = [{"verb": "sre.runbooks.k8s_rollout", "arguments": {"namespace": "shop", "restore": True}}]
     nested = dict(call("two"), verb="sre.runbooks.k8s_isolate", arguments={"kubernetes": recorded})
     nested["undo"] = [{"verb": "sre.runbooks.k8s_isolate", "arguments": {"kubernetes": {"name": "web"}}}]
-    parent = written("1-scale-prod", step(flat, nested), ENDED)
-    asked, back, _left, *of_flat = tasks(parent, "1-scale-prod")
+    records = written("1-scale-prod", step(flat, nested), ENDED)
+    asked, back, _left, *of_flat = tasks(records, "1-scale-prod")
     for task, more in ((asked, {"context": "shop"}), (back, {})):
         given = task["sre.runbooks.k8s_isolate"]["kubernetes"]
         assert given | way_back.CLUSTER | more == given and given["name"] == "web"
@@ -133,8 +136,8 @@ def test_a_cluster_is_reached_as_the_inventory_says_now(written):
 def test_the_token_of_the_recovery_api_comes_from_the_inventory(written):
     verb = "sre.runbooks.recovery_api_rollback"
     back = dict(call("one"), verb=verb, undo=[{"verb": verb, "arguments": {"snapshot_id": "s-1"}}])
-    parent = written("1-scale-prod", step(back), ENDED)
-    assert all("recovery_api_token" in task[verb]["token"] for task in tasks(parent, "1-scale-prod")[:2])
+    records = written("1-scale-prod", step(back), ENDED)
+    assert all("recovery_api_token" in task[verb]["token"] for task in tasks(records, "1-scale-prod")[:2])
 
 
 @pytest.mark.parametrize(
@@ -155,18 +158,18 @@ def test_the_token_of_the_recovery_api_comes_from_the_inventory(written):
     ],
 )
 def test_no_way_back(written, events, options, sentence):
-    parent = written("1-prod", *events, **options)
+    records = written("1-prod", *events, **options)
     with pytest.raises(Refusal, match=sentence):
-        way_back.way_back(parent, "1-prod", "prod")
+        way_back.way_back(records, "1-prod", "prod")
 
 
 def test_the_newest_that_changed_something_is_meant(written):
     written("1-scale-prod", step(call("one")), ENDED)
     written("2-scale-prod", step(), ENDED)
     written("3-by-another-name-prod", UNDO, step(call("two")), ENDED)
-    parent = written("4-scale-other", step(call("three")), ENDED)
-    assert way_back.newest(parent, "prod") == "1-scale-prod"
-    assert way_back.newest(parent, "nowhere") is None
+    records = written("4-scale-other", step(call("three")), ENDED)
+    assert way_back.newest(records, "prod") == "1-scale-prod"
+    assert way_back.newest(records, "nowhere") is None
 
 
 def test_a_call_is_kept_without_what_is_given_anew():

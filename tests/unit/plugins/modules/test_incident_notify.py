@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import background, notices, record
+from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
 from ansible_collections.sre.runbooks.plugins.modules import incident_notify
 from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 from ansible_collections.sre.runbooks.tests.unit.notifier_services import (
@@ -317,3 +318,29 @@ def test_without_a_record_it_is_told_all_the_same(
 ) -> None:
     monkeypatch.delenv(record.FOLDER_VARIABLE)
     assert all(each["ok"] for each in tell("opened", background=True)["told"])
+
+
+def test_what_another_controller_could_not_tell_is_told_by_this_one(
+    tell: Callable, services: Services, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.ill = {"slack": Illness("broken")}
+    tell("opened", route={"slack": ["#incidents"]})
+    (owed,) = told(folder)
+    theirs, ours = folder.parent / "another.0a1b2c3d", folder.parent / "this"
+    folder.rename(folder.parent.parent / "bucket")
+    begin(ours)
+    monkeypatch.setenv(record.FOLDER_VARIABLE, str(ours))
+
+    def fetch(_records: Records, incident: str) -> list[str]:
+        assert incident == INCIDENT
+        if not theirs.exists():
+            (folder.parent.parent / "bucket").rename(theirs)
+        return []
+
+    monkeypatch.setattr(Records, "fetch", fetch)
+    services.ill.clear()
+    tell("started", route={"slack": ["#incidents"]}, background=True)
+    assert not theirs.exists(), "what repairs something asks no bucket"
+    tell("updated", route={"slack": ["#incidents"]})
+    assert [event["title"] for event in told(ours) if event["id"] == owed["id"]] == [owed["title"]]
+    assert "P0 opened" in "".join(services.slack.texts("#incidents"))

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import record
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
 from ansible_collections.sre.runbooks.plugins.modules.way_back import WayBack
 
 EVENTS = (
@@ -37,9 +38,15 @@ EVENTS = (
 def found(tmp_path, monkeypatch, **params):
     (tmp_path / "2-undo-prod").mkdir()
     monkeypatch.setenv(record.FOLDER_VARIABLE, str(tmp_path / "2-undo-prod"))
+    return way_back(**params).observe()
+
+
+def way_back(**params):
     verb = WayBack.__new__(WayBack)
-    verb.params = {"environment_name": "prod", "record": None, "records": None, "dest": None} | params
-    return verb.observe()
+    nothing = dict.fromkeys(("record", "records", "record_bucket", "record_bucket_region", "dest"))
+    verb.params = nothing | {"environment_name": "prod"} | params
+    verb.records = Records(verb.params, (None, None, {}))
+    return verb
 
 
 def test_the_tasks_are_written_beside_the_record_of_this_run_for_its_owner_only(tmp_path, monkeypatch):
@@ -63,7 +70,5 @@ def test_a_run_that_is_not_there(tmp_path, monkeypatch, params, sentence):
 
 def test_without_the_callback_there_is_no_record(monkeypatch):
     monkeypatch.delenv(record.FOLDER_VARIABLE, raising=False)
-    verb = WayBack.__new__(WayBack)
-    verb.params = {"environment_name": "prod", "record": None, "records": None, "dest": None}
     with pytest.raises(Refusal, match="enable the callback"):
-        verb.observe()
+        way_back().observe()
