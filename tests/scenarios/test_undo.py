@@ -12,7 +12,7 @@ from world import EAST, World
 BOUND = "application-autoscaling:RegisterScalableTarget us-east-1"
 
 
-def test_a_run_is_taken_back_exactly_although_the_undo_was_killed(world: World) -> None:
+def test_a_run_is_taken_back_exactly_although_the_undo_was_killed_and_an_answer_lost(world: World) -> None:
     before = steady(world)
     scaled = world.runbook.run("emergency_scale", capacity="+50%")
     assert scaled.returncode == 0 and scaled.recap["changed"] > 0
@@ -20,6 +20,7 @@ def test_a_run_is_taken_back_exactly_although_the_undo_was_killed(world: World) 
     assert (planned.returncode, planned.mutations, planned.report["outcome"]) == (0, [], "planned")
     # Its bounds are back, its tasks are not: the state is neither what the run left nor what it found.
     killed_at(world, Point("in the middle", answered("RegisterScalableTarget", EAST)), "undo")
+    world.sandbox.fault("api", service="ecs", action="UpdateService", kind="lost-answer", region=EAST, count=1)
     back = world.runbook.run("undo")
     assert (back.returncode, back.report["outcome"]) == (0, "recovered"), back.output
     assert differences(before, steady(world)) == []

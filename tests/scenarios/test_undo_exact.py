@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import redis
 from kube import Namespace
 from resources import everything, left, steady
-from world import EAST, PRIMARY, WEST, World, wait_until
+from world import EAST, PRIMARY, World, wait_until
 
 from sandbox.ssm.machine import namespaces
 
@@ -170,6 +172,51 @@ def closed(world: World) -> None:
     assert world.runbook.run("traffic", mode="block").returncode == 0
 
 
+def done(playbook: str, *flags: str, **said: Any) -> Callable[[World], None]:
+    """A run before, which the one that is taken back goes on from."""
+
+    def prepare(world: World) -> None:
+        assert world.runbook.run(playbook, *flags, **said).returncode == 0
+
+    return prepare
+
+
+def revoked(world: World) -> None:
+    a_user(world)
+    done("security_breach", steps="revoke", principal="user/deploy", incident="breach")(world)
+
+
+def a_secret(world: World) -> None:
+    world.aws("secretsmanager").create_secret(Name=SECRET, SecretString="former")
+
+
+def reviewed_sql(world: World) -> dict[str, Any]:
+    path, sql = world.sandbox.home / "fix.sql", "ALTER TABLE rows ADD COLUMN IF NOT EXISTS seen_at timestamptz;\n"
+    path.write_text(sql)
+    return {"sql_file": str(path), "reviewed_sha256": hashlib.sha256(sql.encode()).hexdigest()}
+
+
+def full_disk(what: str) -> Callable[[World], None]:
+    """One of a database's files, or of old logs."""
+
+    def prepare(world: World) -> None:
+        if namespaces() is None:
+            pytest.skip("this machine allows no file systems of their own")
+        instance = world.sandbox.state["batch"]["instance_ids"][0]
+        world.sandbox.fault("disk-full", what=what, instance=instance)
+
+    return prepare
+
+
+def filled_cache(world: World) -> None:
+    names = world.names(EAST)
+    with redis.Redis(names["cache_host"], names["cache_port"]) as cache:
+        cache.flushdb()
+        cache.mset({f"row:{number}": "x" for number in range(30)})
+
+
+SECRET = "regami/session-key"
+RESTORE = ("--tags", "restore")
 FLEET = {"env": "sandbox_fleet"}
 CLUSTER = {"env": "sandbox_kubernetes"}
 ZONE = {"zone": "us-east-1b", "accept_healthy_zone": True}
@@ -183,6 +230,7 @@ CASES = (
     Case("api", "emergency_scale", {"capacity": "4", "strategy": "api"}),
     Case("asg", "emergency_scale", {**FLEET, "capacity": "+50%"}),
     Case("kubernetes", "emergency_scale", {**CLUSTER, "capacity": "+50%"}, prepare=pods_serve),
+    Case("given back", "emergency_scale", flags=RESTORE, prepare=done("emergency_scale", capacity="+50%")),
     Case("block", "traffic", {"mode": "block", "allow_from": "127.0.0.9/32"}),
     Case("maintenance", "traffic", {"mode": "maintenance"}),
     Case(
@@ -214,7 +262,16 @@ CASES = (
     ),
     Case("ecs", "zone_outage", ZONE),
     Case("asg", "zone_outage", {**FLEET, **ZONE}),
+    Case("brought back", "zone_outage", {"zone": ZONE["zone"]}, RESTORE, prepare=done("zone_outage", **ZONE)),
     Case("variable", "emergency_replica", stays=(REVISION,)),
+    Case(
+        "back to the primary",
+        "emergency_replica",
+        flags=RESTORE,
+        prepare=done("emergency_replica"),
+        # A replica that is made again is another one, under the same name.
+        stays=(REVISION, "-emergency/DbiResourceId: "),
+    ),
     Case(
         "limit and raise",
         "db_connections",
@@ -222,6 +279,7 @@ CASES = (
     ),
     Case("resize", "db_connections", {"steps": "resize", "even_if_enough": True, "db_instance_class": "db.r5.large"}),
     Case("bypass", "cache_failure", {"remedy": "bypass"}, stays=(REVISION,)),
+    Case("use", "cache_failure", {"remedy": "use"}, prepare=done("cache_failure", remedy="bypass"), stays=(REVISION,)),
     Case("scale", "performance_degradation", {"remedy": "scale"}),
     Case("resize", "performance_degradation", {"remedy": "resize", "task_memory": 2048}, stays=(REVISION,)),
     Case("memory", "high_error_rate", {"remediate": True, "cause": "memory_leak"}, stays=(REVISION,)),
@@ -253,6 +311,7 @@ CASES = (
         accepted={"accept_live_sessions": True},
     ),
     Case("deploy", "security_breach", {"steps": "deploy"}, prepare=the_image_before, stays=(REVISION,)),
+    Case("keep users out", "security_breach", {"steps": "isolate", "cut_traffic": "blocked"}),
     Case(
         "instance",
         "contain_instance",
@@ -282,10 +341,99 @@ def test_taken_back_all_is_what_it_was(world: World, case: Case) -> None:
     assert found == [], json.dumps(found, indent=1)
 
 
+# What nothing takes back, and what the undo says.
+REFUSED = (
+    (Case("failover", "db_failover"), "playbooks/db_reprotect.yml, then playbooks/db_failover.yml with the other env"),
+    (
+        Case("promotion", "region_evacuation"),
+        "playbooks/db_reprotect.yml, then playbooks/db_failover.yml with the other env",
+    ),
+    (
+        Case("new replica", "db_reprotect", prepare=done("db_failover")),
+        "delete the replica by hand where nobody wants it",
+    ),
+    (
+        Case(
+            "ended",
+            "kill_queries",
+            {"older_than": 0},
+            prepare=lambda world: world.sandbox.fault("long-queries", count=2),
+        ),
+        "whoever needs it connects and asks again",
+    ),
+    (Case("sql", "schema_drift", prepare=reviewed_sql), "have the SQL that takes it back reviewed"),
+    (Case("cleaned", "disk_full", prepare=full_disk("logs")), "what was removed is gone"),
+    (Case("grown", "disk_full", prepare=full_disk("database")), "no volume becomes smaller"),
+    (
+        Case("flush", "cache_failure", {"remedy": "flush", "confirm_keys": 30}, prepare=filled_cache),
+        "the application fills the cache again",
+    ),
+    (Case("restart", "performance_degradation", {"remedy": "restart"}), "so nothing is left to do"),
+    (
+        Case(
+            "command",
+            "rollback_deployment",
+            {"strategy": "command", "rollback_command": {"argv": ["true", "{version}"]}, "rollback_version": "v2"},
+        ),
+        "the same command with the version before is the way back: -e rollback_version=V",
+    ),
+    (
+        Case(
+            "secret",
+            "security_breach",
+            {
+                "steps": "rotate",
+                "incident": "breach",
+                "breach_secrets": [{"secret": SECRET, "values": [{"length": 40}]}],
+            },
+            prepare=a_secret,
+        ),
+        "rotate it anew, under another name",
+    ),
+    (
+        Case(
+            "given back",
+            "security_release",
+            {"principal": "user/deploy", "incident": "breach", "accept_live_sessions": True},
+            prepare=revoked,
+        ),
+        "playbooks/security_breach.yml -e steps=revoke -e principal=ARN takes it away again",
+    ),
+    (
+        Case("table and bucket", "bootstrap", {"lock_table": "new-locks", "record_bucket": "new-records"}),
+        "aws dynamodb delete-table; ",
+    ),
+)
+
+
 @pytest.mark.soak
-def test_a_failover_says_what_to_do_instead(world: World) -> None:
-    assert world.runbook.run().returncode == 0
+@pytest.mark.parametrize(("case", "instead"), [pytest.param(*each, id=each[0].id) for each in REFUSED])
+def test_what_nothing_takes_back_is_refused_with_what_to_do_instead(world: World, case: Case, instead: str) -> None:
+    said = case.said | (case.prepare(world) or {})
+    run = world.runbook.run(case.playbook, *case.flags, **said)
+    assert (run.returncode, run.recap["changed"] > 0) == (0, True), run.output
     back = world.runbook.run("undo")
-    assert (back.returncode, back.mutations) == (2, [])
-    assert "playbooks/db_reprotect.yml, then playbooks/db_failover.yml with the other env" in back.complaints[0]
-    assert world.takes_writes(WEST)
+    assert (back.returncode, back.mutations) == (2, []), back.output
+    assert instead in back.complaints[0]
+
+
+def subnets(world: World) -> set[str]:
+    return set(world.service(EAST)["networkConfiguration"]["awsvpcConfiguration"]["subnets"])
+
+
+@pytest.mark.soak
+def test_what_somebody_changed_since_is_named_and_the_rest_is_taken_back(world: World) -> None:
+    """And an answer that is lost on the way is none."""
+    before = subnets(world)
+    assert world.runbook.run("zone_outage", **ZONE).returncode == 0
+    assert subnets(world) < before
+    shifting = world.aws("arc-zonal-shift")
+    (shift,) = shifting.list_zonal_shifts(status="ACTIVE")["items"]
+    shifting.cancel_zonal_shift(zonalShiftId=shift["zonalShiftId"])
+    world.sandbox.fault("api", service="ecs", action="UpdateService", kind="lost-answer", count=1)
+    back = world.runbook.run("undo")
+    # The tag by which the service knew where it had been.
+    changes = [f"ecs:UpdateService {EAST}", f"ecs:UntagResource {EAST}"]
+    assert (back.returncode, back.mutations) == (0, changes), back.output
+    (alone,) = [each["step"] for each in back.timeline if "Left alone" in each.get("step", "")]
+    assert alone.startswith("2. ") and subnets(world) == before
