@@ -37,12 +37,12 @@ def environment(awx: Server) -> dict[str, str]:
     return ours | of_awx | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 
 
-def set_up(awx: Server, *said: str) -> str:
+def set_up(awx: Server, *said: str, **exported: str) -> str:
     arguments = [argument for each in said for argument in ("-e", each)]
     done = subprocess.run(
         [BIN / "ansible-playbook", "playbooks/awx_setup.yml", *arguments],
         cwd=ROOT,
-        env=environment(awx) | {"DB_ADMIN_PASSWORD": "planted-secret"},
+        env=environment(awx) | {"DB_ADMIN_PASSWORD": "planted-secret"} | exported,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -56,17 +56,32 @@ def set_up(awx: Server, *said: str) -> str:
 REQUIRED = ("project_url=https://git.example.com/sre.git", "image=registry.example.com/ee:1")
 
 
+# Each is a second of ansible-playbook.
+LONG = pytest.mark.soak
+
+
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "exported", "told"),
     [
-        pytest.param(REQUIRED[:1], "missing required arguments: image", id="no image"),
+        pytest.param(REQUIRED[:1], {}, "missing required arguments: image", id="no image"),
         pytest.param(
-            (*REQUIRED, "imgae=x"), "imgae is no variable of awx_setup: did you mean image?", id="typing error"
+            (*REQUIRED, "imgae=x"), {}, "imgae is no variable of awx_setup: did you mean image?", id="typing error"
         ),
+        pytest.param(
+            REQUIRED, {"CONTROLLER_HOST": ""}, "which AWX? Say it by export CONTROLLER_HOST", id="no AWX", marks=LONG
+        ),
+        pytest.param(
+            (*REQUIRED, "only=trage"),
+            {},
+            "AWX gets no playbook trage: only= takes names of",
+            id="only none",
+            marks=LONG,
+        ),
+        pytest.param((*REQUIRED, "aws_credential=sre-asw"), {}, "AWX has no credential sre-asw", id="no credential"),
     ],
 )
-def test_refuses_before_it_asks(awx: Server, said: tuple[str, ...], told: str) -> None:
-    assert told in set_up(awx, *said)
+def test_refuses_before_it_changes(awx: Server, said: tuple[str, ...], exported: dict[str, str], told: str) -> None:
+    assert told in " ".join(set_up(awx, *said, **exported).split())
     assert awx.controller.changes == []
 
 
@@ -121,9 +136,10 @@ def test_one_playbook_is_set_up_launched_and_decided(awx: Server) -> None:
     assert [job.job_type for job in there.jobs.values() if job.type == "job"] == ["check", "check", "run"]
 
     # What was merged comes with the next set-up, and nothing else does.
+    set_up(awx, *REQUIRED, "only=triage")
     there.changes.clear()
     there.revision = "2"
-    assert "failed=0" in set_up(awx, *REQUIRED, "only=none")
+    assert "failed=0" in set_up(awx, *REQUIRED, "only=triage")
     assert {change.rsplit("/", 2)[1] for change in there.changes if change.startswith("POST")} == {"update"}
     assert there.named("projects", "sre.runbooks")["scm_revision"] == "2"
 
