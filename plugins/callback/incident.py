@@ -176,7 +176,9 @@ class CallbackModule(CallbackBase):
                 self._remember(turn["silent_regions"])
         preflight = verb and result.task.check_mode and not context.CLIARGS.get("check")
         if verb:
-            event.update({key: turn[key] for turn in turns for key in KEPT if turn.get(key)})
+            # What failed has the last word.
+            by_weight = sorted(turns, key=lambda turn: bool(turn.get("failed")))
+            event.update({key: turn[key] for turn in by_weight for key in KEPT if turn.get(key)})
             for key, nothing in (("steps", []), ("notes", []), ("waited_seconds", 0.0)):
                 if total := sum((turn.get(key, nothing) for turn in turns), nothing):
                     event[key] = total

@@ -27,8 +27,8 @@ except ImportError:  # AnsibleAWSModule says so in words
 
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
-from . import masking
-from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable, WouldChange
+from . import masking, read_only
+from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable
 from .patience import Patience
 
 # Codes that AWSRetry does not know by itself. https://docs.aws.amazon.com/general/latest/gr/api-retries.html
@@ -83,8 +83,6 @@ _NAMED = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 # Which playbook asks, for CloudTrail and for who writes policies from it; the incident callback says it.
 PLAYBOOK_VARIABLE = "SRE_RUNBOOKS_PLAYBOOK"
 
-# Set for a run that may only read, whatever its verbs think: readiness.yml looks at what recovers production.
-READ_ONLY_VARIABLE = "SRE_RUNBOOKS_READ_ONLY"
 # What the names of reads begin with, in all services that verbs ask; StartQuery of CloudWatch Logs searches.
 READS = (
     "BatchGet",
@@ -128,9 +126,9 @@ def _session(profile):
 
 def _refuse_change(model, **_more):
     """Raises WouldChange in a run that only reads."""
-    if os.environ.get(READ_ONLY_VARIABLE) and not model.name.startswith(READS):
+    if not model.name.startswith(READS):
         service = model.service_model.service_name
-        raise WouldChange(f"{IAM_PREFIX.get(service, service)}:{model.name} would be sent now, and this run only reads")
+        read_only.refuse(f"{IAM_PREFIX.get(service, service)}:{model.name}")
 
 
 def preload(services):

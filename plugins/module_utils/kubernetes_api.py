@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP
 
+from . import read_only
 from .aws import CONNECT_TIMEOUT, READ_TIMEOUT
 from .errors import LostAnswer, Overtaken, Refusal, Stop, Throttled, Unreachable
 from .masking import snippet
@@ -109,6 +110,9 @@ class Cluster:
             Overtaken: the object has changed since it was read.
             Invalid, NotFound, Denied, Throttled, Stop: not applied.
         """
+        # https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+        if "dryRun" not in query:
+            read_only.refuse(words(method, path))
         for remaining in range(READ_TRIES - 1, -1, -1):
             try:
                 answer = self._send(method, path, body, content_type, query)

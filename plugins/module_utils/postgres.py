@@ -19,6 +19,7 @@ try:
 except ImportError:
     HAS_PSYCOPG2 = False
 
+from . import read_only
 from .aws import attempt
 from .errors import Stop, Throttled, Unreachable
 from .waiting import wait_until
@@ -93,6 +94,7 @@ class Database:
             raise Stop("psycopg2 is missing on the controller: pip install psycopg2-binary")
         password = self._login.password(self.host, self.port, self._region)
         _patience.seconds = self._connect_within
+        writes_not = "on" if read_only.is_on() else "off"
         try:
             connection = psycopg2.connect(
                 host=self.host,
@@ -103,7 +105,7 @@ class Database:
                 sslmode=self._login.sslmode,
                 sslrootcert=self._login.root_cert,
                 application_name=APPLICATION,
-                options=f"-c statement_timeout={STATEMENT_TIMEOUT}s -c default_transaction_read_only=off",
+                options=f"-c statement_timeout={STATEMENT_TIMEOUT}s -c default_transaction_read_only={writes_not}",
                 # A peer that vanished is noticed in seconds; TCP alone would take minutes.
                 keepalives_idle=2,
                 keepalives_interval=1,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from .verb import ASKED, REFUSED, UNANSWERED
 
@@ -24,6 +24,8 @@ FILE = "readiness.json"
 READY, RISK, UNKNOWN, NOT_READY = "ready", "risk", "cannot_tell", "not_ready"
 LEVELS = (READY, RISK, UNKNOWN, NOT_READY)
 WORDS = {READY: "ready", RISK: "ready with a risk", UNKNOWN: "cannot tell", NOT_READY: "not ready"}
+# Hosts that a line of the table names.
+SPOKEN_OF = 3
 # How notes of verbs begin that tell of a gate which an override holds open, or of a danger that stays.
 RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
 
@@ -83,10 +85,12 @@ def findings(events):
         here = (event["host"], event.get("scenario", ""))
         for each in event.get("readiness", {}).get("findings", []):
             found.append(Finding(host=event["host"], **each))
+        # After the first stop the steps that follow lack what it would have told them.
+        is_first, why = here not in stopped, event.get("stopped")
         if event["state"] in ("failed", "ignored", "unreachable"):
-            # After the first stop the steps that follow lack what it would have told them.
-            if here not in stopped or event.get("stopped"):
-                found += _of_stop(event, here)
+            found += _of_stop(event, here) if is_first or why else []
+            stopped.add(here)
+        elif why == ASKED:
             stopped.add(here)
         found += [
             Finding(*here, RISK, event.get("verb", event["step"]), event.get("resource", ""), note)
@@ -98,8 +102,6 @@ def findings(events):
 
 def _of_stop(event, here):
     why = event.get("stopped")
-    if why == ASKED:
-        return []
     message = event.get("message", "").removesuffix("; nothing was changed")
     if why is None:
         # Ansible itself could not go on: a variable of the inventory is not there, or a condition of the steps does not hold.
@@ -150,14 +152,27 @@ def worst(levels):
 
 
 def table(said):
-    """Lines for a terminal: a line for each verdict, below it why."""
-    widths = [max(len(getattr(each, name)) for each in said) for name in ("host", "scenario")] if said else []
-    for each in said:
-        yield f"{each.host:{widths[0]}}  {each.scenario or 'all':{widths[1]}}  {WORDS[each.level]}"
-        for finding in each.findings:
+    """Lines for a terminal: the worst first, below it why; hosts of which all the same is said have one line."""
+    told = {}
+    for each in sorted(said, key=lambda each: -LEVELS.index(each.level)):
+        why = tuple(replace(finding, host="") for finding in each.findings)
+        told.setdefault((each.level, each.scenario or "all", why), []).append(each.host)
+    rows = [(_named(hosts), *row) for row, hosts in told.items()]
+    widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 2)]
+    for hosts, level, scenario, findings_of_all in rows:
+        yield f"{hosts:{widths[0]}}  {scenario:{widths[1]}}  {WORDS[level]}"
+        for finding in findings_of_all:
             where = f"{finding.resource}: " if finding.resource and finding.resource not in finding.because else ""
             mend = f": {finding.fix}" if finding.fix else ""
             yield f"    {finding.check}: {where}{finding.because}{mend}"
+
+
+def _named(hosts):
+    return (
+        ", ".join(hosts)
+        if len(hosts) <= SPOKEN_OF
+        else f"{', '.join(hosts[: SPOKEN_OF - 1])} and {len(hosts) - SPOKEN_OF + 1} more"
+    )
 
 
 def as_data(said):

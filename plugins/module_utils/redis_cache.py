@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from . import read_only
 from .errors import LostAnswer, Refusal, Stop, Unreachable
 
 try:
@@ -60,6 +61,8 @@ def asked(where, change=False):
         Unreachable, or LostAnswer for a change: no answer.
         Refusal: it answers, and does not take the login or the command.
     """
+    if change:
+        read_only.refuse(f"UNLINK to the cache {where}")
     try:
         yield
     except redis.exceptions.AuthenticationError as error:

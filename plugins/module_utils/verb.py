@@ -28,8 +28,8 @@ except ImportError:
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws_connection_info
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from . import waiting
-from .aws import READ_ONLY_VARIABLE, Aws, explain
+from . import read_only, waiting
+from .aws import Aws, explain
 from .errors import LeaseLost, LostAnswer, Overtaken, Stop, TakenBack, Throttled, Unreachable, WaitTimeout, WouldChange
 from .lease import Lease
 
@@ -199,6 +199,9 @@ def run(module, verb_class):
         if plan.steps and not module.check_mode:
             plan = _apply(verb, plan, done)
             after = verb.view(verb.observe_end())
+    except WouldChange as asked:
+        # No gate has stopped it, and what it would go on with is not known.
+        module.exit_json(changed=False, msg=str(asked), **_told_of(module, asked))
     except Stop as stop:
         taken_back = isinstance(stop, TakenBack)
         module.fail_json(
@@ -209,7 +212,7 @@ def run(module, verb_class):
     told = plan.steps if module.check_mode else done
     steps = [step.shown() for step in told]
     changes = _changes(verb, before, told)
-    if os.environ.get(READ_ONLY_VARIABLE):
+    if read_only.is_on():
         changes["changed"] = False  # of a run that only asks what would be done
     # A task that only asks says that it changes nothing; this answers it all the same.
     asked = {"already_so": not changes["changed"]} if module.check_mode else {}

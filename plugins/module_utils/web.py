@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from . import dns
+from . import dns, read_only
 from .errors import Unreachable
 
 # A request with one of these changes nothing. https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
@@ -65,6 +65,8 @@ class Line:
 
     def request(self, message):
         """Send one request; returns Seen, whatever happens."""
+        if message["method"] not in SAFE_METHODS:
+            read_only.refuse(f"{message['method']} {urlsplit(message['url']).hostname}")
         started = time.monotonic()
         try:
             status, text, headers = self._send(message, started + message["within"])

@@ -190,7 +190,7 @@ waited_seconds:
 """
 
 from ansible_collections.sre.runbooks.plugins.module_utils import disk_cleanup as disks
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop, near
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop, WouldChange, near
 from ansible_collections.sre.runbooks.plugins.module_utils.ssm import Limits, RunCommand, Selection
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
@@ -259,7 +259,18 @@ class SsmDiskCleanup(Verb):
         able = [each.instance_id for each in self.nodes.values() if not each.trouble()]
         results = {}
         if able:
-            results = self._run(self.looking, "survey", able, f"{len(able)} instances tell of their disks")
+            try:
+                results = self._run(self.looking, "survey", able, f"{len(able)} instances tell of their disks")
+            except WouldChange:
+                # Of the others it is known without asking them.
+                silent = [
+                    disks.Report(each.instance_id, trouble=each.trouble())
+                    for each in self.nodes.values()
+                    if each.trouble()
+                ]
+                if not silent:
+                    raise
+                raise Refusal(_complaint(silent, len(self.nodes))) from None
         return {
             each.instance_id: disks.report_of(results[each.instance_id])
             if each.instance_id in results

@@ -58,10 +58,16 @@ def test_a_gate_that_is_closed_says_where_why_and_what_to_do():
 
 @pytest.mark.parametrize(
     ("stopped", "level"),
-    [("unanswered", readiness.UNKNOWN), ("asked", readiness.READY), ("refused", readiness.NOT_READY)],
+    [("unanswered", readiness.UNKNOWN), ("refused", readiness.NOT_READY)],
 )
 def test_why_a_verb_stopped_is_what_can_be_said(stopped, level):
     assert only([step("a", "ignored", stopped=stopped, message="why"), looked_at("a")]).level == level
+
+
+def test_a_verb_that_came_to_what_it_would_change_has_passed_and_what_lacks_its_answer_is_not_told():
+    lacking = "Error while resolving value for 'items': 'dict object' has no attribute 'instances'"
+    events = [step("a", "ok", stopped="asked"), step("a", "ignored", message=lacking), looked_at("a")]
+    assert only(events).level == readiness.READY
 
 
 def test_what_follows_from_the_first_stop_is_not_told():
@@ -130,14 +136,25 @@ def test_the_plan_ends_the_run_by_its_level(level):
     assert returned.get("unreachable", False) == (level == readiness.UNKNOWN)
 
 
-def test_the_table_has_a_line_for_each_and_why():
+def test_the_table_begins_with_the_worst_and_says_why():
     events = [
-        step("a", "ignored", stopped="refused", resource="regami/api", message="gone: make it"),
-        step("bbb"),
+        step("a"),
+        step("bbb", "ignored", stopped="refused", resource="regami/api", message="gone: make it"),
         looked_at("a", "bbb"),
     ]
     assert list(readiness.table(readiness.verdicts(events))) == [
-        "api  a    not ready",
+        "api  bbb  not ready",
         "    ecs_rollback: regami/api: gone: make it",
-        "api  bbb  ready",
+        "api  a    ready",
+    ]
+
+
+def test_hosts_of_which_the_same_is_said_have_one_line():
+    ill = readiness.Finding("h4", "a", readiness.NOT_READY, "verb", "db", "gone", "make it")
+    said = [readiness.Verdict(f"h{number}", "a", readiness.READY) for number in (1, 2, 3, 5)]
+    said += [readiness.Verdict(host, "a", ill.level, (readiness.replace(ill, host=host),)) for host in ("h4", "h6")]
+    assert list(readiness.table(said)) == [
+        "h4, h6             a  not ready",
+        "    verb: db: gone: make it",
+        "h1, h2 and 2 more  a  ready",
     ]
