@@ -103,13 +103,14 @@ def findings(events):
 def _of_stop(event, here):
     why = event.get("stopped")
     message = event.get("message", "").removesuffix("; nothing was changed")
-    if why is None:
-        # Ansible itself could not go on: a variable of the inventory is not there, or a condition of the steps does not hold.
-        because, fix = message.rpartition("Error while resolving value for ")[2] or message, "fill in the inventory"
-        return [Finding(*here, NOT_READY, event["step"], "", because, fix)]
+    _before, lacks, variable = message.rpartition("Error while resolving value for ")
+    if why is None and (lacks or "undefined" in message):
+        # Ansible itself could not go on.
+        return [Finding(*here, NOT_READY, event["step"], "", variable, "fill in the inventory")]
     because, _colon, fix = message.rpartition(": ")
-    level = {REFUSED: NOT_READY, UNANSWERED: UNKNOWN}[why]
-    check = event["verb"].rpartition(".")[2]
+    # A condition of the steps that does not hold refuses as a verb does.
+    level = {None: NOT_READY, REFUSED: NOT_READY, UNANSWERED: UNKNOWN}[why]
+    check = event["verb"].rpartition(".")[2] if why else event["step"]
     return [Finding(*here, level, check, event.get("resource", ""), because or message, fix if because else "")]
 
 

@@ -91,6 +91,16 @@ def test_a_variable_that_is_not_there_is_told():
     assert (verdict.level, verdict.findings[0].because) == (readiness.NOT_READY, "'region': 'db' is undefined")
 
 
+def test_a_condition_of_the_steps_that_does_not_hold_says_what_to_do():
+    message = "only 0 of 2 serve outside of us-east-1a: scale first; nothing was changed"
+    (finding,) = only([step("a", "ignored", message=message), looked_at("a")]).findings
+    assert (finding.check, finding.because, finding.fix) == (
+        "Roll the service back",
+        "only 0 of 2 serve outside of us-east-1a",
+        "scale first",
+    )
+
+
 def test_an_override_is_a_risk():
     assert only([step("a", notes=["override accept_moved_image: x"]), looked_at("a")]).level == readiness.RISK
     assert only([step("a", notes=["how it usually goes"]), looked_at("a")]).level == readiness.READY
