@@ -5,7 +5,7 @@
 
 Every balancer has a loopback address of its own, 127.0.1.x in the first region and 127.0.2.x in the second. A listener
 on port 80 is served at the world's `http_port`, which needs no root, one on another port at `ports[that port]` of the
-state; an HTTPS listener speaks plain HTTP there.
+state; an HTTPS listener whose certificate is not in ACM speaks plain HTTP there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import connection_tracking, elbv2_api, zones
+from . import connection_tracking, elbv2_api, listener_certificates, zones
 from .addresses import free_port
 from .cloudwatch import publish
 from .faults import Fault
@@ -138,6 +138,7 @@ def _refresh_balancer(balancer: Balancer, configured: Any) -> None:
         port = int(each.port)
         listener = listeners[port] = balancer.listeners.get(port) or Listener(port)
         listener.protocol = each.protocol
+        listener.tls = listener_certificates.context(_world, balancer.region, balancer.arn, each)
         listener.rules = tuple(
             rule_of(rule.conditions, [action.data for action in rule.actions], groups.__getitem__, balancer.region)
             for rule in sorted(each.rules.values(), key=elbv2_api.order_of)
@@ -266,7 +267,7 @@ def install(world: World) -> None:
     for function in (create_load_balancer, describe_target_health):
         _moto[function.__name__] = getattr(ELBv2Backend, function.__name__)
         setattr(ELBv2Backend, function.__name__, function)
-    world.after_change.append(lambda call: refresh() if call.service == "elbv2" else None)
+    world.after_change.append(lambda call: refresh() if call.service in ("acm", "elbv2") else None)
     connection_tracking.members.append(_members)
 
 
@@ -291,6 +292,7 @@ def seed(world: World) -> None:
     groups.clear()
     hosts.clear()
     zones_of.clear()
+    listener_certificates.forget()
     world.state["http_port"] = http_port()
     for region, suffix in zip(world.regions, ("", "-secondary"), strict=True):
         _seed_region(world, region, suffix)

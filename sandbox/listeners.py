@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from .proxy import Group
 
@@ -214,6 +215,7 @@ class Listener:
     port: int
     protocol: str = "HTTP"
     rules: tuple[Rule, ...] = ()  # in order of priority, the default last
+    tls: SSLContext | None = None
 
     def forwards(self) -> list[Forward]:
         return [action for rule in self.rules for action in rule.actions if isinstance(action, Forward)]

@@ -228,6 +228,7 @@ class Server:
         self._source = ""  # connection string of the source
         self.backups: list[Base] = []  # automated ones, oldest first
         self.logged_until: datetime | None = None  # how far its log is known to be in safety
+        self.uploads_log = True
 
     @property
     def address(self) -> str:

@@ -207,6 +207,7 @@ class Proxy:
                     balancer.address,
                     port,
                     backlog=256,
+                    ssl=listener.tls,
                 )
 
         asyncio.run_coroutine_threadsafe(start(), self._loop).result(5)

@@ -565,7 +565,8 @@ def _note_log(instance: DBInstance, server: Server) -> None:
     moment = base_backups.now()
     known = server.logged_until or datetime.min
     if (
-        instance.backup_retention_period
+        server.uploads_log
+        and instance.backup_retention_period
         and server.backups
         and (moment - known).total_seconds() >= _world.settings.log_seconds
     ):

@@ -11,10 +11,12 @@ security group and (of a point in time) subnet group, one zone, no deletion prot
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import base_backups, rds
+from .faults import Fault
 from .postgres import Server
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ _SAID = (
 )
 _world: World
 _moto: dict[str, Any] = {}
+_aged: list[tuple] = []  # what a fault changed: (server, its backups, how far its log was, {snapshot: created})
 
 
 def create_db_snapshot(
@@ -257,3 +260,47 @@ def install(world: World) -> None:
         "RESTORED_TO_TIME": "Recovered to a point in time",
     }.items():
         Event.EVENT_MAP[name] = {"Categories": ["recovery"], "Message": message}
+
+
+def seed(world: World) -> None:
+    _aged.clear()
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------------
+
+
+def _let_age(world: World, days: str) -> None:
+    """As if the log had been uploaded last so many days ago, and no backup taken since."""
+    server, ago = rds.find(rds.PRIMARY), timedelta(days=float(days))
+    with world.lock:
+        snapshots = {each: each.created for each in _snapshots(world)}
+        _aged.append((server, server.backups, server.logged_until, snapshots))
+        server.uploads_log = False
+        server.backups = [replace(each, begun=each.begun - ago, done=each.done - ago) for each in server.backups]
+        server.logged_until = base_backups.now() - ago
+        for each in snapshots:
+            each.created -= ago
+
+
+def _upload_again(world: World) -> None:
+    with world.lock:
+        while _aged:
+            server, server.backups, server.logged_until, snapshots = _aged.pop()
+            server.uploads_log = True
+            for each, created in snapshots.items():
+                each.created = created
+
+
+def _snapshots(world: World) -> list[DBSnapshot]:
+    snapshots = world.backend("rds", world.regions[0]).database_snapshots.values()
+    return [each for each in snapshots if each.database.db_instance_identifier == rds.PRIMARY]
+
+
+faults = {
+    "backups-old": Fault(
+        "the newest second to which the primary database can be restored is DAYS ago, and stays there",
+        _let_age,
+        _upload_again,
+        ("days",),
+    )
+}

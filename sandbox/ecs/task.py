@@ -287,14 +287,28 @@ class Task:
         return pulled
 
     def _secret(self, value_from: str) -> str:
-        """The secret at `arn[:key[:stage[:version]]]`; `key` picks a field of a JSON secret."""
+        """The secret at `arn[:key[:stage[:version]]]`, where `key` picks a field of a JSON secret; or the parameter of an ARN or name.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/specifying-sensitive-data.html
+        """
         parts = value_from.split(":")
-        region = parts[3] if value_from.startswith("arn:") else self.region
-        name, key = (":".join(parts[:7]), "".join(parts[7:8])) if value_from.startswith("arn:") else (value_from, "")
+        is_arn = value_from.startswith("arn:")
+        region = parts[3] if is_arn else self.region
+        is_secret = is_arn and parts[2] == "secretsmanager"
         if region in self._world.cut_regions:
-            raise TimeoutError(f"no answer from Secrets Manager in {region}")
+            raise TimeoutError(f"no answer from {'Secrets Manager' if is_secret else 'Systems Manager'} in {region}")
+        if not is_secret:
+            return self._parameter(parts[5].removeprefix("parameter") if is_arn else value_from, region)
+        name, key = ":".join(parts[:7]), "".join(parts[7:8])
         value = self._world.backend("secretsmanager", region).get_secret_value(name, "", "")["SecretString"]
         return json.loads(value)[key] if key else value
+
+    def _parameter(self, name: str, region: str) -> str:
+        backend = self._world.backend("ssm", region)
+        found = backend.get_parameter(name) or backend.get_parameter(name.removeprefix("/"))
+        if found is None:
+            raise LookupError(f"unable to retrieve secrets from ssm: invalid parameters: {name}")
+        return found.response_object(decrypt=True, region=region)["Value"]
 
     def _accepts(self) -> bool:
         with socket.socket() as probe:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runbook import Result
@@ -62,6 +62,7 @@ class Way:
         check, resource, because: of the one finding; `because` and `resource` as far as they are the same in every world.
         prove: runs the real playbook and sees that the verdict was true.
         scenario: what is looked at.
+        said: what else readiness.yml is told.
     """
 
     name: str
@@ -72,12 +73,13 @@ class Way:
     because: str
     prove: Callable[[World], None]
     scenario: str = "all"
+    said: dict[str, Any] = field(default_factory=dict)
 
     def show(self, world: World) -> None:
         """Broken it is found, named rightly and nothing else is flagged; and the real playbook agrees."""
         begin(world)
         self.spoil(world)
-        seen = look(world, scenario=self.scenario)
+        seen = look(world, scenario=self.scenario, **self.said)
         assert seen.flagged == self.flagged, seen.run.output
         (finding,) = seen.findings
         assert (finding["check"], self.resource in finding["resource"]) == (self.check, True), finding
