@@ -153,27 +153,31 @@ def worst(levels):
 
 
 def table(said):
-    """Lines for a terminal: the worst first, below it why; hosts of which all the same is said have one line."""
-    told = {}
-    for each in sorted(said, key=lambda each: -LEVELS.index(each.level)):
-        why = tuple(replace(finding, host="") for finding in each.findings)
-        told.setdefault((each.level, each.scenario or "all", why), []).append(each.host)
-    rows = [(_named(hosts), *row) for row, hosts in told.items()]
-    widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 2)]
-    for hosts, level, scenario, findings_of_all in rows:
-        yield f"{hosts:{widths[0]}}  {scenario:{widths[1]}}  {WORDS[level]}"
+    """Lines for a terminal: the worst first, below it why; scenarios and hosts of which the same is said have one line."""
+    scenarios, hosts = {}, {}
+    for each in said:
+        why = tuple(replace(finding, host="", scenario="") for finding in each.findings)
+        scenarios.setdefault((each.host, each.level, why), []).append(each.scenario or "all")
+    for (host, level, why), names in scenarios.items():
+        hosts.setdefault((level, tuple(names), why), []).append(host)
+    rows = [(_named(there), WORDS[level], *row) for (level, *row), there in _worst_first(hosts)]
+    widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
+    for named, level, names, findings_of_all in rows:
+        yield f"{named:{widths[0]}}  {level:{widths[1]}}  {', '.join(names)}"
         for finding in findings_of_all:
             where = f"{finding.resource}: " if finding.resource and finding.resource not in finding.because else ""
             mend = f": {finding.fix}" if finding.fix else ""
             yield f"    {finding.check}: {where}{finding.because}{mend}"
 
 
+def _worst_first(hosts):
+    return sorted(hosts.items(), key=lambda row: -LEVELS.index(row[0][0]))
+
+
 def _named(hosts):
-    return (
-        ", ".join(hosts)
-        if len(hosts) <= SPOKEN_OF
-        else f"{', '.join(hosts[: SPOKEN_OF - 1])} and {len(hosts) - SPOKEN_OF + 1} more"
-    )
+    if len(hosts) <= SPOKEN_OF:
+        return ", ".join(hosts)
+    return f"{', '.join(hosts[: SPOKEN_OF - 1])} and {len(hosts) - SPOKEN_OF + 1} more"
 
 
 def as_data(said):

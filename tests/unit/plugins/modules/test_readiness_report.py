@@ -150,21 +150,26 @@ def test_the_table_begins_with_the_worst_and_says_why():
     events = [
         step("a"),
         step("bbb", "ignored", stopped="refused", resource="regami/api", message="gone: make it"),
-        looked_at("a", "bbb"),
+        step("c"),
+        looked_at("a", "bbb", "c"),
     ]
     assert list(readiness.table(readiness.verdicts(events))) == [
-        "api  bbb  not ready",
+        "api  not ready  bbb",
         "    ecs_rollback: regami/api: gone: make it",
-        "api  a    ready",
+        "api  ready      a, c",
     ]
 
 
-def test_hosts_of_which_the_same_is_said_have_one_line():
-    ill = readiness.Finding("h4", "a", readiness.NOT_READY, "verb", "db", "gone", "make it")
+def test_scenarios_and_hosts_of_which_the_same_is_said_have_one_line():
+    ill = readiness.Finding("", "", readiness.NOT_READY, "verb", "db", "gone", "make it")
     said = [readiness.Verdict(f"h{number}", "a", readiness.READY) for number in (1, 2, 3, 5)]
-    said += [readiness.Verdict(host, "a", ill.level, (readiness.replace(ill, host=host),)) for host in ("h4", "h6")]
+    said += [
+        readiness.Verdict(host, scenario, ill.level, (readiness.replace(ill, host=host, scenario=scenario),))
+        for host in ("h4", "h6")
+        for scenario in ("a", "b")
+    ]
     assert list(readiness.table(said)) == [
-        "h4, h6             a  not ready",
+        "h4, h6             not ready  a, b",
         "    verb: db: gone: make it",
-        "h1, h2 and 2 more  a  ready",
+        "h1, h2 and 2 more  ready      a",
     ]
