@@ -12,10 +12,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / ".ansible" / "collections"))
 from ansible_collections.sre.runbooks.plugins.module_utils import (  # noqa: E402
     drill_watch,
+    masking,
     page,
     record,
     timeline,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import is_dead  # noqa: E402
 
-__all__ = ["REPOSITORY", "drill_watch", "is_dead", "page", "record", "timeline"]
+__all__ = ["REPOSITORY", "drill_watch", "is_dead", "masking", "page", "record", "timeline"]

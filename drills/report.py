@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import picture, turns
-from .collection import page, record
+from .collection import masking, page, record
 from .score import DATA, TIME, TURNS
 
 RESULT, MARKDOWN, HTML = "result.json", "report.md", "report.html"
@@ -35,7 +35,7 @@ class Story:
 
 def write(folder: Path, result: dict[str, Any]) -> None:
     """All three files, mode 0600; what looks like a secret is masked."""
-    result = record.masked(result)
+    result = masking.kept(result)
     told = story(result)
     record.write(str(folder / RESULT), json.dumps(result, indent=1) + "\n")
     record.write(str(folder / MARKDOWN), markdown(told))

@@ -152,7 +152,7 @@ class CallbackModule(CallbackBase):
         self._ended(result, "changed" if result.result.get("changed") else "ok")
 
     def v2_runner_on_failed(self, result, ignore_errors=False):
-        self._ended(result, "ignored" if ignore_errors else "failed")
+        self._ended(result, "ignored" if ignore_errors else "rescued" if _is_rescued(result.task) else "failed")
 
     def v2_runner_on_unreachable(self, result):
         self._ended(result, "unreachable")
@@ -187,7 +187,7 @@ class CallbackModule(CallbackBase):
                 event["calls"] = calls
             if lease := next((turn["lease"] for turn in turns if turn.get("lease")), None):
                 event["lease"] = {key: lease[key] for key in ("name", "table", "region")}
-        if state in ("failed", "unreachable", "ignored"):
+        if state in ("failed", "unreachable", "ignored", "rescued"):
             event["message"] = "; ".join(turn.get("msg", "") for turn in turns if turn.get("failed")) or outcome.get(
                 "msg", ""
             )
@@ -309,6 +309,16 @@ def _verbs(block):
             yield from _verbs(task)
         elif (task.resolved_action or "") == VERB:
             yield task.action.rpartition(".")[2]
+
+
+def _is_rescued(task):
+    """Whether the playbook itself goes on where the task fails: it stands in a block with a `rescue`."""
+    child, parent = task, task._parent
+    while parent:
+        if getattr(parent, "rescue", None) and any(each._uuid == child._uuid for each in parent.block):
+            return True
+        child, parent = parent, parent._parent
+    return False
 
 
 def _verbs_named_in(path):

@@ -29,6 +29,8 @@ REFUSED_VARIABLE = "SRE_RUNBOOKS_REFUSED"
 ARTIFACTS = "sre_runbooks"
 # Beside it, what ansible-rulebook limits the hosts by of what it starts from such a dict.
 LIMITS = "meta"
+# Where ansible puts words that have no name, such as the second one of `-e "title=two words"`.
+STRAY = "_raw_params"
 # What AWX and ansible-rulebook add by themselves, and what ansible itself reads.
 _ADDED = ("ansible_", "awx_", "tower_")
 _TYPES = {
@@ -117,7 +119,10 @@ def refusal(said, there, in_inventory):
     if strange:
         own = set(in_inventory())
         strange = [name for name in strange if name not in own]
-    wrong = [_strange(name, there, known) for name in strange]
+    wrong = [_strange(name, there, known) for name in strange if name != STRAY]
+    if STRAY in said:
+        # They are not told again, since they may be a part of a secret.
+        wrong.append('what follows a space in -e has no name, and is lost: say -e \'{"name": "two words"}\'')
     wrong += [fault for name in said if name in known and (fault := _misfit(name, said[name], there, known[name]))]
     return f"{'; '.join(wrong)}; nothing was changed" if wrong else None
 

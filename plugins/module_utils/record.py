@@ -76,7 +76,7 @@ def unfinished(parent, suffix):
 def so_far(events):
     """{outcome, why, seconds, by} of a run that has not ended: recovered, failed, or noop where it changed nothing.
 
-    A step that failed and was overcome counts as a failure: nobody can tell here, and the end of the run does.
+    A step that failed and was overcome is no failure: its state is `ignored`, or `rescued`.
     """
     steps = [event for event in events if event["event"] == "step"]
     failures = [event.get("message", "") for event in steps if event["state"] in ("failed", "unreachable")]

@@ -1,6 +1,7 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pages of an investigation and of a review as a person sees them, in a real browser without a network, on a phone and at a desk."""
+"""The pages of an investigation, of a review, of a drill and of all drills as a person sees them, in a real browser without a network,
+on a phone and at a desk."""
 
 from __future__ import annotations
 
@@ -13,12 +14,16 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "drills"))
+
+from story_of_a_drill import BROKE, DAY, RESULT
 
 from ansible_collections.sre.runbooks.plugins.module_utils.investigation import investigation
 from ansible_collections.sre.runbooks.plugins.module_utils.review import review
 from ansible_collections.sre.runbooks.plugins.module_utils.review_page import review_page
 from ansible_collections.sre.runbooks.tests.unit.story_of_a_page import FOUND, TEN
 from ansible_collections.sre.runbooks.tests.unit.story_of_an_incident import EVENTS, SAID, measured
+from drills import history, report
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH: make browser")
@@ -44,13 +49,17 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "review": review_page(
             review(EVENTS, measured(), SAID, TEN + 7200), "it.md", [("the record", [("report.json", "record")])]
         ),
+        "drill": report.html(report.story(RESULT), RESULT),
+        "drills": history.html(
+            [RESULT | {"folder": f"drill{day}", "times": {"broke": BROKE + day * DAY}} for day in range(3)], BROKE
+        ),
     }
     for name, html in pages.items():
         (folder / f"{name}.html").write_text(html)
     return {name: (folder / f"{name}.html").as_uri() for name in pages}
 
 
-EACH = [("investigation", PHONE), ("investigation", DESK), ("review", PHONE), ("review", DESK)]
+EACH = [(name, size) for name in ("investigation", "review", "drill", "drills") for size in (PHONE, DESK)]
 
 
 @pytest.fixture(params=EACH, ids=lambda each: f"{each[0]}-{each[1]['width']}")
@@ -67,7 +76,8 @@ def opened(request: pytest.FixtureRequest, browser: Browser, addresses: dict[str
 
 
 of_an_investigation = pytest.mark.parametrize("opened", EACH[:2], indirect=True, ids=["phone", "desk"])
-of_a_review = pytest.mark.parametrize("opened", EACH[2:], indirect=True, ids=["phone", "desk"])
+of_a_review = pytest.mark.parametrize("opened", EACH[2:4], indirect=True, ids=["phone", "desk"])
+of_a_drill = pytest.mark.parametrize("opened", EACH[4:6], indirect=True, ids=["phone", "desk"])
 
 
 def test_nothing_is_asked_for_and_nothing_is_complained_of(opened: Page) -> None:
@@ -129,6 +139,15 @@ def test_all_of_the_timeline_is_drawn_on_one_axis(opened: Page) -> None:
     ten = opened.locator(".scale").get_by_text("10:00").bounding_box()
     assert users["x"] < ten["x"] < users["x"] + users["width"]
     assert ten["height"] < 30
+
+
+@of_a_drill
+def test_how_a_drill_went_is_on_the_first_screen_and_drawn(opened: Page) -> None:
+    for words in ("64 points", "Points", "147.3 s"):
+        box = opened.get_by_text(words).first.bounding_box()
+        assert box and box["y"] + box["height"] <= opened.viewport_size["height"]
+    drawn = opened.locator("figure svg").bounding_box()
+    assert drawn["width"] > 0.8 * min(opened.viewport_size["width"], 600)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

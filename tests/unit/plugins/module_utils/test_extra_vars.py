@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.extra_vars import (
@@ -51,6 +52,13 @@ def refused(in_inventory=(), **said):
 )
 def test_what_the_playbook_knows_passes(said):
     assert refused(**said) is None
+
+
+def test_what_a_space_cuts_off_is_refused_and_not_told():
+    said = parse_kv("env=prod db_admin_password=correct horse")
+    assert refused(**said) == (
+        'what follows a space in -e has no name, and is lost: say -e \'{"name": "two words"}\'; nothing was changed'
+    )
 
 
 def test_typing_error_is_named_with_what_was_meant():
