@@ -60,7 +60,7 @@ _ALWAYS = (
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), HIDDEN),
     (re.compile(r"\b(?:xox[a-z]-|xapp-|gh[pousr]_|github_pat_|glpat-|[rs]k_(?:live|test)_)[\w-]{8,}"), HIDDEN),
     # Somebody's address. Names of hosts of our own (root@db-1) have no dot.
-    (re.compile(r"[\w.+-]{1,64}(?:@|%40)(?:[\w-]+\.)+[A-Za-z]{2,}"), HIDDEN),
+    (re.compile(r"(?<![\w.+-])[\w.+-]{1,64}(?:@|%40)(?:[\w-]+\.)+[A-Za-z]{2,}"), HIDDEN),
 )
 _OF_OTHERS = (
     *_ALWAYS,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -46,13 +47,17 @@ VARIABLES: dict[str, Any] = {
     "smoke_tests": [
         {
             "name": "login",
-            "url": f"{{{{ simulated.public_url }}}}/v1/auth/login?X-Amz-Signature={PLANTED}-signature&email={PERSON_IN_URL}",
+            "url": "{{ simulated.public_url }}/v1/auth/login",
             "method": "POST",
             "headers": {"Authorization": f"Bearer {PLANTED}-bearer", "X-Api-Key": f"{PLANTED}-header"},
             "json": {"email": PERSON},
             "secret_json": {"password": f"{PLANTED}-password"},
             "expect_status": [401],
-        }
+        },
+        {
+            "name": "signed",
+            "url": f"{{{{ simulated.public_url }}}}/health?X-Amz-Signature={PLANTED}-signature&email={PERSON_IN_URL}",
+        },
     ],
     "dependencies": [
         {"name": "cache", "kind": "redis", "host": "127.0.0.1", "port": 1, "login_password": f"{PLANTED}-redis"},
@@ -72,15 +77,20 @@ SAID = f"{PERSON} pasted password={PLANTED} and https://hooks.slack.com/services
 
 @dataclass
 class Watched:
-    """The runs of one incident at -vvv, and every command line that any process of theirs had."""
+    """The runs of one incident at -vvv, and every command line that any process of theirs had.
+
+    All that they write goes to `written`; the inventory's `variables` they have from a file, as they would have them.
+    """
 
     runbook: Runbook
-    variables: dict[str, Any]
+    written: Path
+    variables: Path
     runs: dict[str, Result] = field(default_factory=dict)
     commands: set[str] = field(default_factory=set)
 
-    def run(self, playbook: str, **said: Any) -> Result:
-        running = self.runbook.start(playbook, "-vvv", "--diff", **self.variables, **said)
+    def run(self, playbook: str, environment: dict[str, str] | None = None, **said: Any) -> Result:
+        flags = ("-vvv", "--diff", "--extra-vars", f"@{self.variables}")
+        running = self.runbook.start(playbook, *flags, environment=environment, **said)
         ended = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(psutil.Process(running.process.pid), ended))
         watcher.start()
@@ -108,8 +118,9 @@ def services() -> Iterator[Services]:
 
 @pytest.fixture
 def watched(world: World, services: Services, tmp_path: Path) -> Watched:
-    variables = VARIABLES | services.inventory | {"review_folder": str(tmp_path / "reviews")}
-    return Watched(Runbook(world.sandbox, tmp_path / "incidents"), variables)
+    written, variables = tmp_path / "written", tmp_path / "variables.json"
+    variables.write_text(json.dumps(VARIABLES | services.inventory | {"review_folder": str(written / "reviews")}))
+    return Watched(Runbook(world.sandbox, written / "incidents"), written, variables)
 
 
 def plant(world: World) -> None:
@@ -131,12 +142,12 @@ def plant(world: World) -> None:
     wait_until(lambda: world.is_settled(EAST), "it is rolled out", 40)
 
 
-def assert_nowhere(world: World, watched: Watched, services: Services, folder: Path) -> None:
+def assert_nowhere(world: World, watched: Watched, services: Services) -> None:
     """Of a key that a service is told by, only that service hears."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
+    found = [path for path in watched.written.rglob("*") if path.is_file()]
     texts = {str(path): path.read_text() for path in found}
     texts |= {f"output of {name}": run.output for name, run in watched.runs.items()}
-    texts |= dict.fromkeys(watched.commands, "") | {"commands": "\n".join(watched.commands)}
+    texts["commands"] = "\n".join(watched.commands)
     texts |= {f"told {at}": body.replace(SECRETS["pagerduty"], "") for at, body in enumerate(services.bodies)}
     texts |= {f"mail {at}": f"{each['Subject']} {each.get_payload()}" for at, each in enumerate(services.letters)}
     wanted = {
@@ -158,7 +169,7 @@ def assert_nowhere(world: World, watched: Watched, services: Services, folder: P
     assert not leaks, "\n".join(leaks)
 
 
-def test_of_an_incident(world: World, watched: Watched, services: Services, tmp_path: Path) -> None:
+def test_of_an_incident(world: World, watched: Watched, services: Services) -> None:
     plant(world)
     watched.run("incident_open", title=f"Down, says {PERSON}", severity="P0", impact=SAID)
     looked = watched.run("high_error_rate")
@@ -167,28 +178,32 @@ def test_of_an_incident(world: World, watched: Watched, services: Services, tmp_
     # It has been seen.
     assert "ERROR no such user ********, asked from ********" in looked.output
     assert len(services.letters) == 2 and services.jira.issues
-    assert_nowhere(world, watched, services, tmp_path)
+    assert_nowhere(world, watched, services)
+
+
+# What AWX keeps of a job, which ansible-playbook prints when it is told to.
+ARTIFACTS = {"ANSIBLE_SHOW_CUSTOM_STATS": "true"}
+LOOKS_AND_MENDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("incident_open", {"title": "Down", "severity": "P0", "impact": SAID, "public": SAID}),
+    ("triage", {"environment": ARTIFACTS}),
+    ("service_outage", {}),
+    ("kill_queries", {"older_than": 0}),
+    ("db_connections", {}),
+    ("performance_degradation", {}),
+    ("network_diagnosis", {}),
+    ("rollback_deployment", {}),
+    ("undo", {}),
+    ("recovery_validation", {"performance_tests": []}),
+    ("incident_note", {"text": SAID}),
+    ("incident_close", {"cause": SAID, "text": SAID, "action_items": [SAID]}),
+    ("incident_review", {}),
+)
 
 
 @pytest.mark.soak
-def test_of_all_that_look_and_mend(world: World, watched: Watched, services: Services, tmp_path: Path) -> None:
+def test_of_all_that_look_and_mend(world: World, watched: Watched, services: Services) -> None:
     plant(world)
-    watched.run("incident_open", title="Down", severity="P0", impact=SAID, public=SAID)
-    for playbook, said in (
-        ("triage", {}),
-        ("service_outage", {}),
-        ("kill_queries", {"older_than": 0}),
-        ("db_connections", {}),
-        ("performance_degradation", {}),
-        ("network_diagnosis", {}),
-        ("security_breach", {"steps": "evidence"}),
-        ("rollback_deployment", {"strategy": "ecs"}),
-        ("undo", {}),
-        ("emergency_scale", {"capacity": "+50%"}),
-        ("recovery_validation", {"performance_tests": []}),
-        ("incident_note", {"text": SAID}),
-        ("incident_close", {"cause": SAID, "text": SAID, "action_items": [SAID]}),
-        ("incident_review", {"overwrite": True}),
-    ):
-        watched.run(playbook, **said)
-    assert_nowhere(world, watched, services, tmp_path)
+    codes = {playbook: watched.run(playbook, **said).returncode for playbook, said in LOOKS_AND_MENDS}
+    assert codes == dict.fromkeys(codes, 0)
+    assert "CUSTOM STATS" in watched.runs["triage"].output
+    assert_nowhere(world, watched, services)
