@@ -61,6 +61,7 @@ DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Not
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 IAM_PREFIX = {"elbv2": "elasticloadbalancing", "s3control": "s3", "service-quotas": "servicequotas"}
 IAM_ACTION = {
+    "s3:CompleteMultipartUpload": "s3:PutObject",
     "s3:CopyObject": "s3:PutObject",
     "s3:CreateMultipartUpload": "s3:PutObject",
     "s3:DeleteObjects": "s3:DeleteObject",
@@ -72,9 +73,11 @@ IAM_ACTION = {
     "s3:HeadObject": "s3:GetObject",
     "s3:ListBuckets": "s3:ListAllMyBuckets",
     "s3:ListObjectVersions": "s3:ListBucketVersions",
+    "s3:ListObjects": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:UploadPart": "s3:PutObject",
     "s3:UploadPartCopy": "s3:PutObject",
 }
 # How AWS names it. https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
@@ -173,6 +176,8 @@ class Aws:
         self.patience = Patience.of_run()
         # Regions that do not answer, where a verb can do without them; a verb adds what it finds.
         self.silent = set(self.patience.spent)
+        # What was not allowed and could be done without, in words; a verb says it among its notes.
+        self.missed = []
 
     def client(self, service, region=None, endpoint_url=None, timeout=None):
         """A botocore client, made once for each service and region; `timeout` in seconds shortens the usual ones.
@@ -269,6 +274,10 @@ class Aws:
             return self._sent(client, api, operation, region, arguments)
 
         return attempt()
+
+    def do_without(self, error):
+        """Remember a call that was denied, where there is another way or a poorer answer."""
+        self.missed.append(explain(error))
 
     def once(self, api, operation, /, region=None, **arguments):
         """A call, read or mutation, that is sent exactly once: for who paces many of them by what they answer.

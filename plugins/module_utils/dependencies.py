@@ -447,7 +447,7 @@ def _judge_s3(bucket, region, error):
     if code in (*DENIED, "403", "AllAccessDisabled"):
         # What IAM calls both calls. https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
         why = " ".join(error.response["Error"].get("Message", "").split())
-        return Down("denied", f"S3 denies s3:ListBucket on {bucket} in {region}: {why or 'no reason given'}")
+        return Down("denied", f"missing permission s3:ListBucket on {bucket} in {region}: {why or 'no reason given'}")
     if code in ("PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
         return Down("wrong_region", f"the bucket {bucket} is not in {region}: {said}")
     return Down("error", said) if code else Stop(said)

@@ -14,7 +14,7 @@ import json
 import time
 
 from . import ecs
-from .aws import DENIED, code_of, explain, together
+from .aws import code_of, explain, is_denied, together
 from .errors import Overtaken, Refusal, Stop, near
 
 # Of all overrides as JSON. https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
@@ -172,7 +172,8 @@ class OneOff:
             try:
                 found = self._events(options, f"{options['awslogs-stream-prefix']}/{chosen['name']}/{ecs.short(arn)}")
             except Exception as error:
-                if code_of(error) in DENIED:
+                if is_denied(error):
+                    self._aws.do_without(error)
                     return None
                 if code_of(error) != "ResourceNotFoundException":
                     raise

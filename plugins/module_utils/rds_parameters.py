@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from . import rds
-from .aws import DENIED, code_of
+from .aws import code_of, is_denied
 
 NO_GROUP = ("DBParameterGroupNotFound", "DBParameterGroupNotFoundFault")
 # Bytes that RDS reckons with for each connection in its own default of max_connections.
@@ -75,9 +75,11 @@ def memory_of(aws, instance_class, region):
     try:
         answer = aws.read("ec2", "describe_instance_types", region=region, InstanceTypes=[name])
     except Exception as error:
-        if code_of(error) in ("InvalidInstanceType", "InvalidParameterValue", *DENIED):
-            return None
-        raise
+        if is_denied(error):
+            aws.do_without(error)
+        elif code_of(error) not in ("InvalidInstanceType", "InvalidParameterValue"):
+            raise
+        return None
     return answer["InstanceTypes"][0]["MemoryInfo"]["SizeInMiB"] << 20
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .aws import DENIED, code_of
+from .aws import code_of, explain, is_denied
 from .errors import Refusal, Unreachable
 from .task_definition import short
 
@@ -85,10 +85,8 @@ def look(aws, name, ran=None, ran_at=None, in_use=False):
     except Unreachable as error:
         return image(UNKNOWN, str(error))
     except Exception as error:
-        if code_of(error) in DENIED:
-            return image(
-                UNKNOWN, f"this role may not ask registry {match['account']} in {match['region']} (ecr:DescribeImages)"
-            )
+        if is_denied(error):
+            return image(UNKNOWN, explain(error))
         raise
     if found is None:
         return image(GONE, "the registry does not have it any more", ran_is_there=ecr.has(ran))

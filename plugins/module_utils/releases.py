@@ -20,7 +20,7 @@ except ImportError:
     pass
 
 from . import ecs
-from .aws import DENIED, attempt, code_of
+from .aws import attempt, code_of, is_denied
 from .errors import Refusal
 from .task_definition import family, number, short
 
@@ -38,8 +38,8 @@ OUTCOMES = {
     "ROLLBACK_FAILED": FAILED,
 }
 ROLLOUTS = {"COMPLETED": COMPLETED, "IN_PROGRESS": RUNNING, "FAILED": FAILED}
-# The API of service deployments is missing, or the role may not use it.
-NOT_ANSWERED = (*DENIED, "UnsupportedFeatureException", "UnknownOperationException", "InvalidAction")
+# The API of service deployments is missing.
+NOT_ANSWERED = ("UnsupportedFeatureException", "UnknownOperationException", "InvalidAction")
 # The most deployments that ListServiceDeployments gives, and revisions that DescribeServiceRevisions takes, in one call.
 DEPLOYMENTS_A_CALL, REVISIONS_A_CALL = 100, 20
 _COMPLETED_EVENT = re.compile(r"\(deployment (?P<id>[^)]+)\) deployment completed")
@@ -89,7 +89,9 @@ class History:
             ClientError,
         )
         if isinstance(found, ClientError):
-            if code_of(found) not in NOT_ANSWERED:
+            if is_denied(found):
+                self._aws.do_without(found)
+            elif code_of(found) not in NOT_ANSWERED:
                 raise found
             return found
         return sorted(found, key=lambda each: each["createdAt"], reverse=True)

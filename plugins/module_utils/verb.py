@@ -145,7 +145,7 @@ class Verb:
     def all_notes(self, plan):
         """What a person must know, in the end."""
         asked_no_more = self.aws.patience.notes() if self.aws.silent else []
-        return [*plan.notes, *self.notes, *asked_no_more]
+        return [*plan.notes, *self.notes, *dict.fromkeys(self.aws.missed), *asked_no_more]
 
     def is_change(self, steps):
         """Whether carrying out `steps`, waits left out, counts as a change of the target."""

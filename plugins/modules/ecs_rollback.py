@@ -194,7 +194,7 @@ except ImportError:
     pass
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, registry, releases
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import DENIED, code_of, together
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import DENIED, code_of, explain, is_denied, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtaken, Refusal, Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.task_definition import family, number, short
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
@@ -359,7 +359,8 @@ class EcsRollback(Verb):
             if code_of(error) not in CANNOT_STOP:
                 raise
             self.may_stop, self.stopping = False, None
-            self.notes.append(f"the deployment in progress could not be stopped ({code_of(error)}): it was replaced")
+            why = explain(error) if is_denied(error) else code_of(error)
+            self.notes.append(f"the deployment in progress could not be stopped ({why}): it was replaced")
             raise Overtaken("the deployment in progress cannot be stopped") from error
 
     def update(self, force):

@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, verb, waiting
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import explain
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.patience import Patience
 
@@ -68,8 +69,12 @@ class Region:
 
     region = REGION
 
+    def do_without(self, error: Exception) -> None:
+        self.missed.append(explain(error))
+
     def __init__(self, desired: int = 0, running: int | None = None) -> None:
         self.silent: set[str] = set()
+        self.missed: list[str] = []
         self.patience = Patience()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.changes: list[tuple[str, dict[str, Any]]] = []
@@ -243,7 +248,9 @@ def stopped_task(number: int, started_by: str = "ecs-svc/2", **changes: Any) -> 
 
 
 def refusal(code: str, message: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "")
+    return ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "Ask"
+    )
 
 
 class _Exit(Exception):

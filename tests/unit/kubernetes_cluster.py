@@ -131,7 +131,7 @@ def run(monkeypatch: pytest.MonkeyPatch, namespace: Namespace, action: str, **gi
         monkeypatch,
         k8s_rollout,
         k8s_rollout.K8sRollout,
-        SimpleNamespace(silent=set()),
+        SimpleNamespace(silent=set(), missed=[]),
         action=action,
         **(options | given),
     )

@@ -20,6 +20,7 @@ class Fleet:
 
     def __init__(self):
         self.silent = set()
+        self.missed = []
         self.numbers = itertools.count()
         self.size = {"MinSize": 2, "MaxSize": 6, "DesiredCapacity": 2}
         self.instances, self.tags, self.schedules, self.activities, self.suspended = [], {}, {}, [], []

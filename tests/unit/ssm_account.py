@@ -33,7 +33,7 @@ def at_once(look: Callable, done: Callable, *_args: Any, tick: Callable, **_how:
 class Account:
     """Stands for Aws. `script(instance id, sh text)` returns (exit code, stdout, stderr) of an instance."""
 
-    region, silent = "us-east-1", frozenset()
+    region, silent, missed = "us-east-1", frozenset(), ()
 
     def __init__(self, script: Callable[[str, str], tuple[int, str, str]] = lambda _id, _text: (0, "done", "")) -> None:
         self.script = script

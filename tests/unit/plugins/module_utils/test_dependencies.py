@@ -299,7 +299,7 @@ class Bucket:
             refused("403", 403),
             refused("AccessDenied", 403),
             "denied",
-            "S3 denies s3:ListBucket on uploads in us-east-1: no",
+            "missing permission s3:ListBucket on uploads in us-east-1: no",
         ),
         ({}, refused("SlowDown", 503), "throttled", "S3 throttles requests to uploads"),
         ({}, refused("InternalError", 500), "error", "InternalError"),

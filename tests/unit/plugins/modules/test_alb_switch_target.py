@@ -41,6 +41,7 @@ class Region:
 
     def __init__(self, **actions):
         self.silent = set()
+        self.missed = []
         self.actions = {HTTP: forward(blue=1), RULE: forward(blue=1)} | actions
         self.changes, self.calls, self.lock = [], Counter(), threading.Lock()
         self.groups = {arn: {"VpcId": "vpc-1", "Protocol": "HTTP", "LoadBalancerArns": []} for arn in (BLUE, GREEN)}

@@ -181,7 +181,7 @@ class Fleet:
     """AWS with one group whose refresh ends as the script says; `trouble` happens to the first change of that name."""
 
     region = "us-east-1"
-    silent = frozenset()
+    silent, missed = frozenset(), ()
 
     def __init__(self) -> None:
         self.seen = observed(refresh(4), *PAST)

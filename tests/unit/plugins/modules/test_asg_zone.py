@@ -24,7 +24,7 @@ class Group:
     def __init__(self):
         self.subnets, self.tags, self.suspended = ["s-a", "s-b"], {}, []
         self.instances = {"i-0": "e1a", "i-1": "e1b"}
-        self.silent, self.changes, self.looks = set(), [], 0
+        self.silent, self.missed, self.changes, self.looks = set(), [], [], 0
         self.die_at, self.how = None, LostAnswer("no answer")
 
     def describe(self):

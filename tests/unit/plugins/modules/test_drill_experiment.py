@@ -60,6 +60,7 @@ class Account:
         self.now = 1000.0
         monkeypatch.setattr(Aws, "__init__", lambda *_: None)
         monkeypatch.setattr(Aws, "silent", set(), raising=False)
+        monkeypatch.setattr(Aws, "missed", [], raising=False)
         monkeypatch.setattr(Aws, "region", "r", raising=False)
         monkeypatch.setattr(Aws, "read", self._read)
         monkeypatch.setattr(Aws, "change", self._change)

@@ -221,7 +221,7 @@ def elsewhere(region):
 
 def denied(region):
     def describe_images(**_arguments):
-        raise refusal("AccessDeniedException", "no")
+        raise refusal("AccessDeniedException", "is not authorized to perform: ecr:DescribeImages")
 
     region.describe_images = describe_images
 
@@ -402,12 +402,12 @@ def test_a_role_that_may_not_stop_replaces_the_deployment(rollback):
     region = at_once(*ON_ITS_WAY)
 
     def denied(**_arguments):
-        raise refusal("AccessDeniedException", "no")
+        raise refusal("AccessDeniedException", "is not authorized to perform: ecs:StopServiceDeployment")
 
     region.stop_service_deployment = denied
     result = rollback(region)
     assert region.changes[-1] == update(41) and not result["failed"]
-    assert "could not be stopped (AccessDeniedException)" in result["notes"][-1]
+    assert "could not be stopped (missing permission ecs:StopServiceDeployment" in result["notes"][-1]
 
 
 def test_a_deployment_of_somebody_else_in_between_is_told(rollback):

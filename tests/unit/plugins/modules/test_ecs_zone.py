@@ -27,7 +27,7 @@ class Region:
     def __init__(self):
         self.network = {"subnets": ["s-a", "s-b"], "securityGroups": ["sg"], "assignPublicIp": "DISABLED"}
         self.tags, self.deployments, self.controller = {}, ["d-0"], "ECS"
-        self.silent, self.changes, self.looks, self.free = set(), [], 0, 90
+        self.silent, self.missed, self.changes, self.looks, self.free = set(), [], [], 0, 90
         self.die_at, self.how = None, LostAnswer("no answer")
 
     def service(self):

@@ -29,7 +29,7 @@ class Killed(BaseException):
 class Storage:
     """Stands for Aws: a bucket, and who calls. `trouble` is what becomes of the next changes: lost, reset, killed or nothing."""
 
-    region, silent = "us-east-1", frozenset()
+    region, silent, missed = "us-east-1", frozenset(), ()
 
     def __init__(self):
         self.objects, self.locked, self.rule, self.trouble = {}, True, None, []

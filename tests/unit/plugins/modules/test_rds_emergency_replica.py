@@ -109,7 +109,7 @@ class Account:
 
     def __init__(self, *_arguments):
         self.instances = {"db": raw("db")}
-        self.looks, self.silent, self.changes = 0, set(), []
+        self.looks, self.silent, self.missed, self.changes = 0, set(), [], []
         self.die_at, self.how = None, LostAnswer("no answer")
 
     def read(self, api, operation, /, region=None, **arguments):

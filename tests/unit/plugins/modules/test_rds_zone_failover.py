@@ -40,7 +40,7 @@ class Account:
 
     def __init__(self):
         self.zone, self.status, self.looks = "a", "available", 0
-        self.silent, self.changes, self.how = set(), 0, None
+        self.silent, self.missed, self.changes, self.how = set(), [], 0, None
 
     def read(self, _api, _operation, /, region=None, **_arguments):
         self.looks += self.status == "rebooting"

@@ -59,6 +59,7 @@ class FakeAws:
         self.status = ["PENDING", "INSYNC"]
         self.lost: list[str] = []
         self.silent: set[str] = set()
+        self.missed: list[str] = []
         self.patience = Patience()
         self.calls: list[str] = []
 

@@ -25,7 +25,7 @@ class Logs:
     """A log without errors that remembers since when it was asked."""
 
     region = "us-west-2"
-    silent = frozenset()
+    silent, missed = frozenset(), ()
 
     def __init__(self, connection: object) -> None:
         pass
