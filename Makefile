@@ -103,9 +103,10 @@ pytest: $(READY) ## Run the tests of whole runs, of the sandbox and of databases
 soak: $(READY) ## Run the long tests that the others leave out
 	pytest -m soak tests/awx tests/scenarios tests/sandbox tests/drills
 
-# Each call says which playbook makes it, and each sandbox notes what it takes. As long as the tests, the long ones included.
+# Each call says which playbook makes it, and each sandbox notes what it takes. As long as the tests, the long ones included; what
+# the code of the verbs names besides, `python -m iam --add` adds by itself in a second.
 .PHONY: iam
-iam: $(READY) ## Write iam/<playbook>.json anew, from the calls that the tests make
+iam: $(READY) ## Write iam/<playbook>.json anew, from the calls that the tests make, and the code
 	mkdir -p .cache
 	rm -f .cache/observed.jsonl
 	SRE_SANDBOX_OBSERVED=$(CURDIR)/.cache/observed.jsonl pytest -n 3 --dist worksteal -m "soak or not soak" tests/scenarios

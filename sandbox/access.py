@@ -114,7 +114,8 @@ def _key_of_user(access_key: str) -> Any:
 
 def _why_not(call: Call, need: Need, session: Session | None, user: str | None) -> str:
     """In the order in which AWS names the reason: an explicit deny of either kind comes before a permission that is missing."""
-    context = {"aws:requestedregion": call.region, "aws:tokenissuetime": session and session.issued}
+    of_caller = {"aws:requestedregion": call.region, "aws:tokenissuetime": session and session.issued}
+    context = of_caller | need.facts | _tags_of(need.resource or "", call.region)
     policies = _role_policies(session.role) if session else _user_policies(user)
     of_caller = decide(policies, need.action, need.resource, context)
     by_role = call.service == "s3" and call.access_key in _sessions
@@ -152,6 +153,14 @@ def may(who: str, action: str, resource: str, context: dict[str, Any]) -> bool |
         raise KeyError(who)
     decision = decide(_user_policies(name), action, resource, context)
     return True if decision is None and name not in _enforced else decision
+
+
+def _tags_of(resource: str, region: str) -> dict[str, str]:
+    """Those of an EC2 resource, as condition keys."""
+    if not resource.startswith("arn:aws:ec2:"):
+        return {}
+    tags = _world.backend("ec2", region).tags.get(resource.rpartition("/")[2], {})
+    return {f"aws:resourcetag/{key}".lower(): value for key, value in tags.items()}
 
 
 def _role(name: str) -> Any:

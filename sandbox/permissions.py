@@ -12,7 +12,7 @@ import json
 import os
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -92,6 +92,8 @@ _RESOURCES = {
         ("ListenerArn", "{}"),
         ("TargetGroupArn", "{}"),
         ("LoadBalancerArn", "{}"),
+        ("ResourceArns.member.1", "{}"),
+        ("RulePriorities.member.1.RuleArn", "{}"),
     ),
     "iam": (("RoleName", "role/{}"), ("UserName", "user/{}")),
     "kms": (("KeyId", "key/{}"),),
@@ -107,6 +109,14 @@ _RESOURCES = {
     "ssm": (("DocumentName", "document/{}"),),
     "sts": (("RoleArn", "{}"),),
 }
+# Instances that a call is about, besides or instead of the one of InstanceId: as their permissions are given for those of a tag only,
+# each counts. The document that runs on them counts too.
+_INSTANCES = {
+    ("ec2", "CreateSnapshots"): re.compile(r"InstanceSpecification\.InstanceId"),
+    ("ec2", "CreateTags"): re.compile(r"ResourceId\.\d+"),
+    ("ec2", "DeleteTags"): re.compile(r"ResourceId\.\d+"),
+    ("ssm", "SendCommand"): re.compile("InstanceIds"),
+}
 # Whose ARNs name no region.
 _GLOBAL = {"iam"}
 # Where an update of a group's launch template stands.
@@ -116,10 +126,14 @@ _TEMPLATE = re.compile(r"LaunchTemplate\.")
 
 @dataclass(frozen=True)
 class Need:
-    """A permission, such as s3:ListBucket, on the ARN of a resource; None where the request does not tell it."""
+    """A permission, such as s3:ListBucket, on the ARN of a resource; None where the request does not tell it.
+
+    `facts`: condition keys of this call alone, in lower case.
+    """
 
     action: str
     resource: str | None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def needed(call: Call, account: str) -> list[Need]:
@@ -138,8 +152,31 @@ def _of_service(call: Call, account: str) -> list[Need]:
         zone = re.search(r"/hostedzone/(\w+)", call.path)
         return [Need(action, f"arn:aws:route53:::hostedzone/{zone[1]}" if zone else None)]
     given = {key: value for key, value in call.params.items() if value}
-    own = Need(action, _resource(prefix, call.region, account, given))
-    return [own, *(Need(more, None) for more in _with_parameters(prefix, call.action, given))]
+    facts = (
+        {"aws:tagkeys": [value for key, value in given.items() if _TAG_KEY.fullmatch(key)]} if prefix == "ec2" else {}
+    )
+    own = Need(action, _resource(prefix, call.region, account, given), facts)
+    instances = [Need(action, each, facts) for each in _instances(prefix, call, account, given)]
+    made = {"ec2:createaction": call.action}
+    besides = [Need(more, None, made) for more in _with_parameters(prefix, call.action, given)]
+    return [*([own] if own.resource or not instances else []), *instances, *besides, *_passed(given)]
+
+
+def _passed(given: dict[str, Any]) -> list[Need]:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html"""
+    roles = dict.fromkeys(given[name] for name in ("taskRoleArn", "executionRoleArn") if given.get(name))
+    return [Need("iam:PassRole", role, {"iam:passedtoservice": "ecs-tasks.amazonaws.com"}) for role in roles]
+
+
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateTags.html
+_TAG_KEY = re.compile(r"Tag\.\d+\.Key")
+
+
+def _instances(service: str, call: Call, account: str, given: dict[str, Any]) -> list[str]:
+    names = _INSTANCES.get((service, call.action))
+    found = [value for key, value in given.items() if names and names.fullmatch(key)]
+    ids = [each for value in found for each in (value if isinstance(value, list) else [value])]
+    return [f"arn:aws:ec2:{call.region}:{account}:instance/{each}" for each in ids if each.startswith("i-")]
 
 
 def _resource(service: str, region: str, account: str, given: dict[str, Any]) -> str | None:
@@ -167,9 +204,6 @@ def _with_parameters(prefix: str, action: str, given: dict[str, Any]) -> list[st
     # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
     if prefix == "ecs" and action != "TagResource" and given.get("tags"):
         more.append("ecs:TagResource")
-    # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
-    if prefix == "ecs" and (given.get("taskRoleArn") or given.get("executionRoleArn")):
-        more.append("iam:PassRole")
     if prefix == "autoscaling" and any(_TEMPLATE.search(key) for key in given):
         more += ["ec2:RunInstances", "iam:PassRole"]
     return more

@@ -54,6 +54,9 @@ def _compared(operator: str, known: Any, values: list) -> bool:
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
     """
+    every, _, plain = operator.rpartition("ForAllValues:")
+    if every or operator.startswith("ForAllValues:"):
+        return all(_compared(plain, each, values) for each in _list(known or []))
     if known is None:
         return operator.endswith("IfExists") or "Not" in operator
     match operator.removesuffix("IfExists"):

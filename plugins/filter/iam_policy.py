@@ -11,7 +11,11 @@ short_description: An IAM policy of this collection with the names of one invent
 description:
   - Puts the variables of a host, and of its peer, where a policy of the folder C(iam) names them in braces, as in C({lock_table}).
   - A resource that both name alike stands once, and one whose variable is not set is left out; so is a statement without any
-    resource left. A list stands for each of its values. What a playbook may not touch here it need not be allowed.
+    resource left, or with a condition without any value. A list stands for each of its values. What a playbook may not touch here
+    it need not be allowed.
+  - C({load_balancer}), C({target_group}) and C({secret}) are found in what the host says otherwise, in C(load_balancer_arn),
+    C(target_group_arn) and C(standby_target_group_arn), C(db_admin_secret) and C(breach_secrets); C({passed_role}) in the list
+    C(passed_roles), of names or ARNs.
 options:
   _input:
     description: The policy, as it is in the folder C(iam).
@@ -47,8 +51,14 @@ _NAME = re.compile(r"(?<!\$)\{(\w+)\}")
 
 def iam_policy(policy, hosts):
     """`policy` with the variables of `hosts` for what stands in braces."""
-    statements = [_filled(statement, hosts) for statement in policy["Statement"]]
-    return dict(policy, Statement=[each for each in statements if each["Resource"]])
+    known = [_Names(host) for host in hosts]
+    statements = [_filled(statement, known) for statement in policy["Statement"]]
+    return dict(policy, Statement=[each for each in statements if each["Resource"] and _has_values(each)])
+
+
+def _has_values(statement):
+    """A condition without a value never holds."""
+    return all(value for keys in statement.get("Condition", {}).values() for value in keys.values())
 
 
 def _filled(statement, hosts):
@@ -75,6 +85,32 @@ def _named(value, host):
         texts = [known] if isinstance(known, str) else known
         found = [each.replace(f"{{{name}}}", text) for each in found for text in texts]
     return found
+
+
+class _Names:
+    """The variables of a host, and what an ARN is made of that they say in another way."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def get(self, name):
+        find = {
+            "load_balancer": lambda: self._ends("loadbalancer/", "load_balancer_arn"),
+            "target_group": lambda: self._ends("targetgroup/", "target_group_arn", "standby_target_group_arn"),
+            "secret": lambda: [*self._ends("secret:", "db_admin_secret"), *self._secrets()],
+            "passed_role": lambda: self._ends("role/", "passed_roles"),
+            "uploads_role": lambda: self._ends("role/", "uploads_role"),
+        }.get(name)
+        return find() if find else self._host.get(name)
+
+    def _ends(self, kind, *names):
+        """What follows `kind` in ARNs, and names as they are."""
+        values = [self._host.get(name) or [] for name in names]
+        texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+        return [text.partition(kind)[2] if text.startswith("arn:") else text for text in texts]
+
+    def _secrets(self):
+        return [each["secret"] for each in self._host.get("breach_secrets") or []]
 
 
 class FilterModule:

@@ -30,6 +30,7 @@ OWN = "what this run may do"
 ALLOWED, DENIED = "allowed", "explicitDeny"
 # The statement for the record of a run, without which it goes on (iam/policy.py).
 RECORDS = "Records"
+REGION = "aws:RequestedRegion"
 # Puts tags on whatever kind of resource was made or changed, so that none of them in particular is needed.
 _MARKS = re.compile(r":\w*Tag")
 # Few simulations a second are allowed to an account, and many services ask side by side: seconds that one waits for its turn.
@@ -46,6 +47,7 @@ class Need:
     action: str
     arns: tuple
     level: str = NOT_READY
+    context: tuple = ()  # (condition key, value) that such a call has besides its region
 
 
 def needs(policies):
@@ -59,11 +61,20 @@ def needs(policies):
             arns = [arn.replace("/*", "/runs/x") for arn in named if "/" in arn] if is_record else named
             level = RISK if is_record else NOT_READY
             found += [
-                Need(each["scenario"], each["region"], action, tuple(dict.fromkeys(arns)), level)
+                Need(each["scenario"], each["region"], action, tuple(dict.fromkeys(arns)), level, _context(statement))
                 for action in statement["Action"]
                 if not action.partition(":")[2].startswith(READS)
             ]
     return list(dict.fromkeys(found))
+
+
+def _context(statement):
+    """What would be true of the calls that a statement is for, such as the tag of the resource."""
+    conditions = statement.get("Condition", {}).items()
+    # One of IfExists holds where nothing is said.
+    must = [each for operator, each in conditions if not operator.endswith("IfExists")]
+    keys = {key: values for each in must for key, values in each.items()}
+    return tuple((key, values[0].replace("*", "x")) for key, values in keys.items() if key != REGION)
 
 
 def _concrete(arn, region):
@@ -90,9 +101,9 @@ def _simulated(aws, asked):
         )
     source, decisions = _policy_source(aws, who, caller), {}
     try:
-        for region, actions, arns in _questions(asked):
-            for action, arn, answer in _pages(aws, source, actions, arns, region):
-                decisions[region, action, arn] = answer
+        for context, actions, arns in _questions(asked):
+            for action, arn, answer in _pages(aws, source, actions, arns, context):
+                decisions[context[REGION], action, arn] = answer
     except Exception as error:
         if code_of(error) == "NoSuchEntity":
             raise Stop(
@@ -103,14 +114,14 @@ def _simulated(aws, asked):
 
 
 def _questions(asked):
-    """Pure: [(region, actions, ARNs)] that cover the Needs. Few may be asked in a second, so each action is told of each ARN."""
-    for region in dict.fromkeys(need.region for need in asked):
-        here = [need for need in asked if need.region == region]
+    """Pure: [(context, actions, ARNs)] that cover the Needs. Few may be asked in a second, so each action is told of each ARN."""
+    for region, more in dict.fromkeys((need.region, need.context) for need in asked):
+        here = [need for need in asked if (need.region, need.context) == (region, more)]
         # "*" among names would be one of them.
         for some in ([need for need in here if need.arns != ("*",)], [need for need in here if need.arns == ("*",)]):
             if some:
                 arns = dict.fromkeys(arn for need in some for arn in need.arns)
-                yield region, list(dict.fromkeys(need.action for need in some)), list(arns)
+                yield {REGION: region, **dict(more)}, list(dict.fromkeys(need.action for need in some)), list(arns)
 
 
 def _policy_source(aws, who, caller):
@@ -128,10 +139,13 @@ def _policy_source(aws, who, caller):
         return f"arn:{caller.split(':')[1]}:iam::{who.account}:role/{who.name}"
 
 
-def _pages(aws, source, actions, arns, region):
+def _pages(aws, source, actions, arns, context):
     """(action, ARN, (decision, undecided)) of all pages."""
-    entry = {"ContextKeyName": "aws:RequestedRegion", "ContextKeyValues": [region], "ContextKeyType": "string"}
-    asked = {"PolicySourceArn": source, "ActionNames": actions, "ResourceArns": arns, "ContextEntries": [entry]}
+    entries = [
+        {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+        for key, value in context.items()
+    ]
+    asked = {"PolicySourceArn": source, "ActionNames": actions, "ResourceArns": arns, "ContextEntries": entries}
     asked["MaxItems"] = MOST_ITEMS
     more = {}
     while more is not None:

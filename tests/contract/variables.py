@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import jinja2
 import jinja2.meta
 import yaml
+
+from iam.reached import reached
 
 # What ansible itself brings, and what a template sets in a loop.
 MAGIC = {
@@ -52,33 +53,6 @@ def read_by(playbook: Path) -> tuple[set[str], set[str]]:
     named = {name for document in documents for text in _templates(document) for name in _names(text)} - MAGIC
     defaults = {name for document in documents if isinstance(document, dict) for name in document}
     return named, named - defaults - {name for document in documents for name in _set_by(document)}
-
-
-def reached(playbook: Path) -> set[Path]:
-    """The files whose tasks may run; where the name of one is a template, all that it can mean."""
-    playbooks, roles = playbook.parent, playbook.parent.parent / "roles"
-    found: set[Path] = set()
-    left = [playbook, *playbook.with_suffix("").rglob("*.yml")]
-    while left:
-        path = left.pop()
-        if path in found:
-            continue
-        found.add(path)
-        text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8"))
-        for role in re.findall(r"name: sre\.runbooks\.(\w+)\n", text):
-            left += [*(roles / role / "tasks").glob("*.yml"), *(roles / role / "defaults").glob("*.yml")]
-            left += [*(roles / role / "handlers").glob("*.yml"), *(roles / role / "vars").glob("*.yml")]
-        joined = re.sub(r"' ~ \w+ ~ '", "*", text)
-        for name in re.findall(r"(?:\.\./)*[\w*][\w*/]*\.yml", joined + re.sub(r"(\{\{[^{}]*\}\})+", "*", joined)):
-            left += _there(path.parent, name) or _there(playbooks, name)
-    return found
-
-
-def _there(folder: Path, pattern: str) -> list[Path]:
-    while pattern.startswith("../"):
-        folder, pattern = folder.parent, pattern[3:]
-    inside = folder.name != "playbooks" or "/" in pattern
-    return [path for path in folder.glob(pattern) if not path.stem.endswith(".meta")] if inside else []
 
 
 def _templates(node: Any) -> Iterator[str]:

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from ansible_collections.sre.runbooks.plugins.filter.iam_policy import iam_policy
 from sandbox.client import Sandbox
 from sandbox.permissions import Need, Observed, needed
 from sandbox.policies import decide
@@ -55,8 +57,20 @@ def asked(api: str, action: str, /, **parameters: Any) -> Call:
             asked("ecs", "RegisterTaskDefinition", family="f", taskRoleArn="arn:role"),
             [
                 ("ecs:RegisterTaskDefinition", f"arn:aws:ecs:eu-west-1:{ACCOUNT}:task-definition/f:*"),
-                ("iam:PassRole", None),
+                ("iam:PassRole", "arn:role"),
             ],
+        ),
+        (
+            asked("ssm", "SendCommand", DocumentName="d", InstanceIds=["i-1", "i-2"]),
+            [
+                ("ssm:SendCommand", f"arn:aws:ssm:eu-west-1:{ACCOUNT}:document/d"),
+                ("ssm:SendCommand", f"arn:aws:ec2:eu-west-1:{ACCOUNT}:instance/i-1"),
+                ("ssm:SendCommand", f"arn:aws:ec2:eu-west-1:{ACCOUNT}:instance/i-2"),
+            ],
+        ),
+        (
+            form("ec2", Action="CreateTags", ResourceId__1="i-1", Tag__1__Key="k", Tag__1__Value="v"),
+            [("ec2:CreateTags", f"arn:aws:ec2:eu-west-1:{ACCOUNT}:instance/i-1")],
         ),
         (
             form("ec2", Action="CreateSnapshots", TagSpecification__1__ResourceType="snapshot"),
@@ -81,7 +95,7 @@ def asked(api: str, action: str, /, **parameters: Any) -> Call:
 def test_what_a_call_needs(made: Call, needs: list) -> None:
     found = needed(made, ACCOUNT)
     wanted = [each if isinstance(each, tuple) else (each, None) for each in needs]
-    assert found == [Need(*each) for each in wanted]
+    assert [(each.action, each.resource) for each in found] == wanted
 
 
 def allow(action: str, resource: str = "*", effect: str = "Allow", **condition: Any) -> dict:
@@ -102,10 +116,18 @@ def allow(action: str, resource: str = "*", effect: str = "Allow", **condition: 
         # An Allow that does not hold is no Deny.
         ([allow("rds:*", StringEquals={"aws:RequestedRegion": "us-east-1"}), allow("*")], True),
         ([allow("rds:*", StringEquals={"aws:PrincipalTag/team": "x"})], None),
+        # Of a key with many values each must be named; without any there is nothing to be named.
+        ([allow("rds:*", **{"ForAllValues:StringLike": {"aws:TagKeys": ["ours:*"]}})], True),
+        ([allow("rds:*", **{"ForAllValues:StringLike": {"aws:TagKeys": ["ours:a"]}})], None),
+        ([allow("rds:*", **{"ForAllValues:StringLike": {"aws:Other": ["ours:a"]}})], True),
     ],
 )
 def test_how_policies_are_weighed(policies: list[dict], verdict: bool | None) -> None:
-    about = ("rds:ModifyDBInstance", "arn:aws:rds:eu-west-1:1:db:d-1", {"aws:requestedregion": "eu-west-1"})
+    about = (
+        "rds:ModifyDBInstance",
+        "arn:aws:rds:eu-west-1:1:db:d-1",
+        {"aws:requestedregion": "eu-west-1", "aws:tagkeys": ["ours:a", "ours:b"]},
+    )
     assert decide(policies, *about) is verdict
 
 
@@ -122,13 +144,18 @@ def test_each_permission_of_a_playbook_is_noted_once(tmp_path: Any) -> None:
     assert [json.loads(line)["action"] for line in (tmp_path / "seen").read_text().splitlines()] == ["s3:A", "s3:B"]
 
 
-def test_a_user_may_do_what_the_policy_says_once_that_is_enforced(fresh_sandbox: Sandbox) -> None:
-    iam = fresh_sandbox.boto("iam")
+def a_user(sandbox: Sandbox, document: dict) -> dict[str, str]:
+    """The key of one with this policy."""
+    iam = sandbox.boto("iam")
     iam.create_user(UserName="oncall")
-    document = {"Version": "2012-10-17", **allow("rds:Describe*", StringEquals={"aws:RequestedRegion": "us-east-1"})}
     iam.put_user_policy(UserName="oncall", PolicyName="p", PolicyDocument=json.dumps(document))
     key = iam.create_access_key(UserName="oncall")["AccessKey"]
-    mine = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    return {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+
+
+def test_a_user_may_do_what_the_policy_says_once_that_is_enforced(fresh_sandbox: Sandbox) -> None:
+    document = {"Version": "2012-10-17", **allow("rds:Describe*", StringEquals={"aws:RequestedRegion": "us-east-1"})}
+    mine = a_user(fresh_sandbox, document)
 
     def refused(service: str, region: str, operation: str, **arguments: Any) -> str:
         import boto3
@@ -180,3 +207,37 @@ def test_what_a_user_may_do_is_simulated_as_it_is_judged(sandbox: Sandbox) -> No
         iam.simulate_principal_policy(**asked | {"PolicySourceArn": user.replace("simulated", "nobody")})
     iam.delete_user_policy(UserName="simulated", PolicyName="some")
     iam.delete_user(UserName="simulated")
+
+
+def test_what_is_allowed_on_instances_with_a_tag_is_denied_on_others(fresh_sandbox: Sandbox) -> None:
+    """By the policy of contain_instance, as the team of the batch has it filled in."""
+    import boto3
+
+    host = {"aws_account_id": ACCOUNT, "aws_region": "us-east-1", "service_tags": ["regami-batch"]}
+    text = (Path(__file__).parents[2] / "iam" / "contain_instance.json").read_text()
+    mine = a_user(fresh_sandbox, iam_policy(json.loads(text), [host]))
+    ec2, ssm = (
+        boto3.client(service, "us-east-1", endpoint_url=fresh_sandbox.state["endpoint_url"], **mine)
+        for service in ("ec2", "ssm")
+    )
+    fresh_sandbox.control("enforce", user="oncall")
+    found, second = fresh_sandbox.state["batch"]["instance_ids"]
+    made = fresh_sandbox.boto("ec2").run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
+    other = made["Instances"][0]["InstanceId"]
+    script = {"DocumentName": "AWS-RunShellScript", "Parameters": {"commands": ["true"]}}
+    remembered, stolen = ({"Key": key, "Value": "regami-batch"} for key in ("sre.runbooks:isolation", "service"))
+
+    ec2.modify_instance_attribute(InstanceId=found, DisableApiTermination={"Value": True})
+    ec2.create_tags(Resources=[found], Tags=[remembered])
+    ssm.send_command(InstanceIds=[found, second], **script)
+    for denied in (
+        lambda: ec2.modify_instance_attribute(InstanceId=other, DisableApiTermination={"Value": True}),
+        lambda: ec2.create_tags(Resources=[other], Tags=[remembered]),
+        # The tag that opens the others is not given either, nor taken by one call for both.
+        lambda: ec2.create_tags(Resources=[found], Tags=[stolen]),
+        lambda: ec2.create_tags(Resources=[found, other], Tags=[remembered]),
+        lambda: ssm.send_command(InstanceIds=[found, other], **script),
+        lambda: ssm.send_command(InstanceIds=[found], **(script | {"DocumentName": "AWS-RunRemoteScript"})),
+    ):
+        with pytest.raises(ClientError, match="no identity-based policy allows"):
+            denied()

@@ -46,3 +46,22 @@ def test_a_list_stands_for_each_of_its_values():
 def test_variables_of_iam_itself_are_left_alone():
     (statement,) = filled("arn:aws:iam::*:user/${aws:username}")
     assert statement["Resource"] == ["arn:aws:iam::*:user/${aws:username}"]
+
+
+def test_names_that_only_an_arn_has_are_taken_from_it():
+    arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012"
+    host = {
+        "load_balancer_arn": f"{arn}:loadbalancer/app/shop/0a",
+        "target_group_arn": f"{arn}:targetgroup/blue/1b",
+        "standby_target_group_arn": "",
+        "db_admin_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-x",
+        "breach_secrets": [{"secret": "session-key"}],
+        "passed_roles": ["shop-*", "arn:aws:iam::123456789012:role/batch"],
+    }
+    names = ("{load_balancer}/*", "{target_group}", "{secret}*", "{passed_role}")
+    (found,) = iam_policy({"Statement": [{"Action": ["x:Y"], "Resource": list(names)}]}, [host])["Statement"]
+    assert found["Resource"] == ["app/shop/0a/*", "blue/1b", "rds!db-x*", "session-key*", "shop-*", "batch"]
+
+
+def test_a_condition_without_a_value_allows_nothing():
+    assert filled("*", Condition={"StringEquals": {"aws:ResourceTag/service": "{service_tags}"}}) == []

@@ -25,6 +25,7 @@ NAMES = {
     "ecs_service": "api",
     "hosted_zone_id": "Z1",
     "lock_table": "locks",
+    "passed_roles": ["shop-*"],
     "record_bucket": "records",
 }
 IAM = Path(permissions.__file__).parents[2] / "iam"
@@ -164,3 +165,16 @@ def test_what_is_held_to_nothing_is_asked_by_itself():
 def test_the_root_user_is_not_simulated():
     with pytest.raises(Stop, match="root"):
         simulated(Simulator("arn:aws:iam::123456789012:root"), policies())
+
+
+def test_what_is_allowed_on_what_has_a_tag_is_asked_with_that_tag():
+    tagged = {"aws:RequestedRegion": [EAST], "aws:ResourceTag/service": ["shop"]}
+    instance = "arn:aws:ec2:*:123456789012:instance/*"
+    asked = statement("ssm:SendCommand", instance, Condition={"StringEquals": tagged})
+    simulator = Simulator("arn:aws:iam::123456789012:user/oncall")
+    simulated(simulator, asked + policies())
+    (entries,) = [each["ContextEntries"] for each in simulator.asked if "ssm:SendCommand" in each["ActionNames"]]
+    assert [(each["ContextKeyName"], each["ContextKeyValues"]) for each in entries] == [
+        ("aws:RequestedRegion", [EAST]),
+        ("aws:ResourceTag/service", ["shop"]),
+    ]
