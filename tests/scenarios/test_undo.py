@@ -20,9 +20,11 @@ def test_a_run_is_taken_back_exactly_although_the_undo_was_killed_and_an_answer_
     assert (planned.returncode, planned.mutations, planned.report["outcome"]) == (0, [], "planned")
     # Its bounds are back, its tasks are not: the state is neither what the run left nor what it found.
     killed_at(world, Point("in the middle", answered("RegisterScalableTarget", EAST)), "undo")
-    world.sandbox.fault("api", service="ecs", action="UpdateService", kind="lost-answer", region=EAST, count=1)
+    # The last of its steps, which is left wherever the other one was killed.
+    world.sandbox.fault("api", service="ecs", action="UntagResource", kind="lost-answer", region=EAST, count=1)
     back = world.runbook.run("undo")
     assert (back.returncode, back.report["outcome"]) == (0, "recovered"), back.output
+    assert "no answer (forget what regami-service had before)" in back.output
     assert differences(before, steady(world)) == []
     again = world.runbook.run("undo")
     assert (again.returncode, again.mutations, again.report["outcome"]) == (0, [], "noop")
