@@ -16,7 +16,8 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (  # noqa: E40
     page,
     record,
     timeline,
+    trend,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import is_dead  # noqa: E402
 
-__all__ = ["REPOSITORY", "drill_watch", "is_dead", "masking", "page", "record", "timeline"]
+__all__ = ["REPOSITORY", "drill_watch", "is_dead", "masking", "page", "record", "timeline", "trend"]

@@ -12,8 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import picture
-from .collection import page, record
+from .collection import page, record, trend
 from .report import HTML, RESULT, table
 from .scenario import KINDS
 
@@ -72,10 +71,10 @@ def _linked(result: dict[str, Any]) -> str:
 
 
 def _chart(name: str, results: list[dict[str, Any]]) -> str:
-    drills = [picture.Drill(_day(each), each["recovery_seconds"], each["by"] == BY_ITSELF) for each in results]
+    drills = [trend.Point(_day(each), each["recovery_seconds"], each["by"] == BY_ITSELF) for each in results]
     words = f"{name}: seconds until recovered; a ring is a run without a person, a cross was not recovered"
     return page.tag(
-        "figure", picture.trend(drills, results[-1]["target_seconds"]) + page.tag("figcaption", page.text(words))
+        "figure", trend.trend(drills, results[-1]["target_seconds"]) + page.tag("figcaption", page.text(words))
     )
 
 

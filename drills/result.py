@@ -73,6 +73,7 @@ def told(
         "requests": requests,
         "turns": [turn.as_dict() for turn in taken],
         "wrong_turns": wrong,
+        "services": services(records),
         "by_hand": turns.by_hand(calls, taken, held.ended),
         "score": score(seconds, held.target_seconds, felt["lost_writes"], wrong, measured).as_dict(),
     }
@@ -81,6 +82,11 @@ def told(
 def runs(incidents: Path) -> dict[str, list[dict]]:
     """{name of its record: its events} of every run in a folder of records."""
     return {path.parent.name: record.events(path.parent) for path in sorted(incidents.glob("*/timeline.jsonl"))}
+
+
+def services(records: dict[str, list[dict]]) -> list[str]:
+    """Pure: the services that runs held the lease of."""
+    return sorted({event["lease"]["name"] for events in records.values() for event in events if event.get("lease")})
 
 
 def is_under_way(events: list[dict]) -> bool:

@@ -22,7 +22,7 @@ from botocore import xform_name
 
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import IAM_ACTION, IAM_PREFIX
 
-from .policy import is_look
+from .policy import METRIC, is_look
 from .reached import reached
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -45,6 +45,8 @@ WITH = {
 LEASE, LEASE_VERB = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}, "incident_lock"
 # Playbooks that change nothing ask no verb to.
 ONLY_LOOK = {"incident_review", "network_diagnosis", "readiness", "recovery_validation", "triage"}
+# But for what it came to, where alarms see it.
+TOLD = {"readiness": {METRIC}}
 # Sessions are of users and roles.
 _GROUPS = {"iam:DeleteGroupPolicy", "iam:GetGroup", "iam:GetGroupPolicy", "iam:PutGroupPolicy"}
 # What a playbook never comes to, since it asks its verbs for one direction only.
@@ -74,7 +76,7 @@ def asked_by(playbook: Path) -> dict[str, set[str]]:
     never = _GROUPS | NEVER.get(playbook.stem, set()) | (set() if LEASE_VERB in verbs else LEASE)
     for verb in sorted(verbs):
         for action in permissions(verb) - never:
-            if playbook.stem not in ONLY_LOOK or is_look(action):
+            if playbook.stem not in ONLY_LOOK or is_look(action) or action in TOLD.get(playbook.stem, ()):
                 found.setdefault(action, set()).add(verb)
     return found
 

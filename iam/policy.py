@@ -33,6 +33,10 @@ PASSED_TO = {
     "ecs:RunTask": "ecs-tasks.amazonaws.com",
     "s3:CreateJob": "batchoperations.s3.amazonaws.com",
 }
+# A metric has no name but that of its namespace.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/iam-cw-condition-keys-namespace.html
+METRIC = "cloudwatch:PutMetricData"
+NAMESPACE = {"StringEquals": {"cloudwatch:namespace": "{readiness_metric_namespace}"}}
 # Reading these is reading data.
 DATA = {"dynamodb", "s3", "secretsmanager"}
 LOOKS = {"List", "Read"}
@@ -150,6 +154,8 @@ def _document(scopes: list[tuple[str, list[str], dict]], key: Callable[[str, lis
 
 def _scopes(action: str, playbook: str, passed_to: list[str]) -> list[tuple[list[str], dict]]:
     """(ARNs, the condition under which a permission is given for them): those with the tag of the service by themselves."""
+    if action == METRIC:
+        return [(["*"], _condition(action, NAMESPACE))]
     found = resources(action, playbook)
     tagged = [each for each in found if each in TAGGED]
     others = [each for each in found if each not in TAGGED]

@@ -243,6 +243,7 @@ class CallbackModule(CallbackBase):
         self.report.update(
             outcome=outcome,
             finished=_iso(finished),
+            hosts=sorted(stats.processed),
             unfenced=self.unfenced,
             recovery_seconds=round(recovered - self.started, 2),
         )

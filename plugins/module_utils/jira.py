@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Action items as Jira issues, of Jira Cloud and of Data Center: REST API version 2, where a description is plain text.
+"""Issues of Jira Cloud and of Data Center: REST API version 2, where a description is plain text.
 
 Each has a label of its own, by which it is found before it is made. The index of Cloud follows some seconds behind, so a
 second run at the very same moment may still make a second one.
@@ -16,9 +16,24 @@ import base64
 from .notifiers import Api, Rejected
 
 LONGEST_SUMMARY = 255
+# Issues of one answer; Data Center gives no more unless it is set up so.
+PAGE = 50
 # Cloud has only the first, Data Center only the second.
 # https://developer.atlassian.com/changelog/#CHANGE-2046
 SEARCHES = ("rest/api/2/search/jql", "rest/api/2/search")
+
+ARGUMENTS = dict(
+    jira=dict(
+        type="dict",
+        options=dict(
+            url=dict(type="str", required=True),
+            project=dict(type="str", required=True),
+            token=dict(type="str", required=True, no_log=True),
+            user=dict(type="str"),
+            issue_type=dict(type="str", default="Task"),
+        ),
+    ),
+)
 
 
 class Jira:
@@ -37,29 +52,67 @@ class Jira:
     def tell(self, notice, deadline):
         if self._is_there(notice.details["label"], deadline):
             return ""
-        fields = {
-            "project": {"key": self._project},
-            "issuetype": {"name": self._issue_type},
-            "summary": notice.title[:LONGEST_SUMMARY],
-            "description": f"{notice.title}\n{notice.text}\n\nIncident {notice.details['incident']}".replace(
-                "\n\n\n", "\n\n"
-            ),
-            "labels": [notice.details["incident"], notice.details["label"]],
-        }
-        _status, made = self._api.call("POST", "rest/api/2/issue", deadline, {"fields": fields}, expected=(201,))
-        return made["key"]
+        text = f"{notice.title}\n{notice.text}\n\nIncident {notice.details['incident']}".replace("\n\n\n", "\n\n")
+        return self.make(notice.title, text, [notice.details["incident"], notice.details["label"]], deadline)
 
     def has(self, notice, deadline):
         return False  # `tell` looks each time
 
     def _is_there(self, label, deadline):
-        asked = {"jql": f'project = "{self._project}" AND labels = "{label}"', "fields": ["key"], "maxResults": 1}
+        return bool(self.find(f'labels = "{label}"', deadline))
+
+    def make(self, title, text, labels, deadline):
+        """Make an issue; returns its key."""
+        fields = {
+            "project": {"key": self._project},
+            "issuetype": {"name": self._issue_type},
+            "summary": title[:LONGEST_SUMMARY],
+            "description": text,
+            "labels": labels,
+        }
+        _status, made = self._api.call("POST", "rest/api/2/issue", deadline, {"fields": fields}, expected=(201,))
+        return made["key"]
+
+    def find(self, jql, deadline):
+        """{key: labels} of all issues of the project for which `jql` holds."""
+        asked = {"jql": f'project = "{self._project}" AND {jql}', "fields": ["labels"], "maxResults": PAGE}
         for path in SEARCHES:
             try:
-                _status, found = self._api.call("POST", path, deadline, asked)
+                return self._pages(path, asked, deadline)
             except Rejected as error:
-                if error.code in (404, 405, 410) and path != SEARCHES[-1]:
-                    continue
-                raise
-            return bool(found["issues"])
-        return False
+                if error.code not in (404, 405, 410) or path == SEARCHES[-1]:
+                    raise
+        return {}
+
+    def _pages(self, path, asked, deadline):
+        """Cloud goes on by a token, Data Center by a number."""
+        found, more = {}, {}
+        while True:
+            _status, page = self._api.call("POST", path, deadline, {**asked, **more})
+            found |= {each["key"]: each["fields"]["labels"] for each in page["issues"]}
+            if page.get("nextPageToken"):
+                more = {"nextPageToken": page["nextPageToken"]}
+            elif page["issues"] and len(found) < page.get("total", 0):
+                more = {"startAt": len(found)}
+            else:
+                return found
+
+    def comment(self, key, text, deadline):
+        self._api.call("POST", f"rest/api/2/issue/{key}/comment", deadline, {"body": text}, expected=(201,))
+
+    def relabel(self, key, old, new, deadline):
+        """Take the labels `old` away and add `new`; it is all the same how often."""
+        changes = [*({"remove": each} for each in old), *({"add": each} for each in new)]
+        self._api.call("PUT", f"rest/api/2/issue/{key}", deadline, {"update": {"labels": changes}}, expected=(204,))
+
+    def finish(self, key, deadline):
+        """Move an issue to a status that counts as done: by the first way there that its workflow has from where it is.
+
+        https://developer.atlassian.com/cloud/jira/platform/rest/v2/api-group-issues/#api-rest-api-2-issue-issueidorkey-transitions-get
+        """
+        path = f"rest/api/2/issue/{key}/transitions"
+        _status, there = self._api.call("GET", path, deadline)
+        ways = [each["id"] for each in there["transitions"] if each["to"]["statusCategory"]["key"] == "done"]
+        if not ways:
+            raise Rejected(f"Jira has no way from where {key} is to done: end it by hand")
+        self._api.call("POST", path, deadline, {"transition": {"id": ways[0]}}, expected=(204,))

@@ -89,19 +89,33 @@ def _outcome(notifier, notice, deadline, is_doubtful):
 
 def deliver(notifier, notice, deadline, is_doubtful=False, clock=time.monotonic, sleep=time.sleep):
     """Deliver one notice; returns its Outcome."""
-    pause = FIRST_PAUSE
-    while True:
+
+    def attempt():
+        nonlocal is_doubtful
         try:
             if is_doubtful and notifier.has(notice, deadline):
                 return Outcome(True)
             return Outcome(True, notifier.tell(notice, deadline))
-        except Rejected as error:
-            return Outcome(False, str(error))
         except Unavailable as error:
             is_doubtful = is_doubtful or error.may_have_arrived
+            raise
+
+    try:
+        return patiently(attempt, deadline, clock, sleep)
+    except (Rejected, Unavailable) as error:
+        return Outcome(False, str(error))
+
+
+def patiently(attempt, deadline, clock=time.monotonic, sleep=time.sleep):
+    """`attempt()`, again while the notifier does not serve and the deadline is not over. Raises what the last one raised."""
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return attempt()
+        except Unavailable as error:
             wait = max(error.after or 0.0, pause)
             if clock() + wait >= deadline:
-                return Outcome(False, str(error))
+                raise
             sleep(wait)
             pause *= 2
 
@@ -116,7 +130,7 @@ class Api:
     hint: str
 
     def call(self, method, path, deadline, body=None, expected=(200,)):
-        """The answer's (status, JSON data). Raises Unavailable, and Rejected for a status that is not expected."""
+        """The answer's (status, JSON data); no data where there is no content. Raises Unavailable, and Rejected for a status that is not expected."""
         message = {
             "url": f"{self.url.rstrip('/')}/{path}",
             "method": method,
@@ -139,6 +153,8 @@ class Api:
             raise Rejected(f"{self.name} answered {seen.status}: {self.hint}", seen.status)
         if seen.status not in expected:
             raise Rejected(f"{self.name} answered {seen.status}: {snippet(seen.text)}", seen.status)
+        if seen.status == 204:
+            return seen.status, None
         try:
             return seen.status, json.loads(seen.text)
         except ValueError:

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 
+from .errors import Refusal
+from .record import FOLDER_VARIABLE
 from .verb import ASKED, REFUSED, UNANSWERED
 
 # The variable under which the tasks of a scenario run.
@@ -26,6 +29,8 @@ LEVELS = (READY, RISK, UNKNOWN, NOT_READY)
 WORDS = {READY: "ready", RISK: "ready with a risk", UNKNOWN: "cannot tell", NOT_READY: "not ready"}
 # Hosts that a line of the table names.
 SPOKEN_OF = 3
+# Lines of it on how long something takes.
+MOST_MEASURED = 10
 # How notes of verbs begin that tell of a gate which an override holds open, or of a danger that stays.
 RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
 
@@ -68,12 +73,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one scenario of one host, and why."""
+    """What is said of one scenario of one host, and why; `measured` is how long it takes, in words."""
 
     host: str
     scenario: str
     level: str
     findings: tuple = ()
+    measured: str = ""
 
 
 def findings(events):
@@ -123,15 +129,28 @@ def asked(events):
     }
 
 
-def verdicts(events):
-    """[Verdict] of each scenario of each host that the run looked at, as they stand in the timeline."""
-    found = findings(events)
+def promised(events):
+    """{host: what is promised of it} of each host that the run looked at."""
+    return {event["host"]: event["readiness"].get("promised", {}) for event in events if "readiness" in event}
+
+
+def verdicts(events, more=(), measured=None):
+    """[Verdict] of each scenario of each host that the run looked at, as they stand in the timeline.
+
+    Args:
+        more: [Finding] of what is known besides.
+        measured: {(host, scenario): how long it takes, in words}.
+    """
+    found = [*findings(events), *more]
     answered = {(event["host"], event.get("scenario", "")) for event in events if event.get("verb")}
     looked_at = asked(events)
     # Of a host that the guard has stopped nothing else is known.
     looked_at |= {each.host: [""] for each in found if each.host not in looked_at}
     return [
-        _verdict(host, scenario, found, (host, scenario) in answered)
+        replace(
+            _verdict(host, scenario, found, (host, scenario) in answered),
+            measured=(measured or {}).get((host, scenario), ""),
+        )
         for host, scenarios in looked_at.items()
         for scenario in scenarios
     ]
@@ -153,7 +172,7 @@ def worst(levels):
 
 
 def table(said):
-    """Lines for a terminal: the worst first, below it why; scenarios and hosts of which the same is said have one line."""
+    """Lines for a terminal: the worst first, below it why; scenarios and hosts of which the same is said have one line; then how long what takes."""
     scenarios, hosts = {}, {}
     for each in said:
         why = tuple(replace(finding, host="", scenario="") for finding in each.findings)
@@ -168,6 +187,9 @@ def table(said):
             where = f"{finding.resource}: " if finding.resource and finding.resource not in finding.because else ""
             mend = f": {finding.fix}" if finding.fix else ""
             yield f"    {finding.check}: {where}{finding.because}{mend}"
+    measured = [f"    {each.host} {each.scenario}: {each.measured}" for each in said if each.measured]
+    yield from ["time to recover", *measured[:MOST_MEASURED]] if measured else []
+    yield from [f"    and {len(measured) - MOST_MEASURED} more on the page"] if len(measured) > MOST_MEASURED else []
 
 
 def _worst_first(hosts):
@@ -178,6 +200,38 @@ def _named(hosts):
     if len(hosts) <= SPOKEN_OF:
         return ", ".join(hosts)
     return f"{', '.join(hosts[: SPOKEN_OF - 1])} and {len(hosts) - SPOKEN_OF + 1} more"
+
+
+def counted(said):
+    """{level: how many scenarios}, each level in it, the best first."""
+    found = Counter(each.level for each in said)
+    return {level: found[level] for level in LEVELS}
+
+
+def reasons(said, levels=LEVELS):
+    """[(Finding, scenarios)] of one host: each of these levels once, whatever scenarios it stands in the way of, the worst first."""
+    told = {}
+    for verdict in said:
+        for each in verdict.findings:
+            if each.level in levels:
+                told.setdefault(replace(each, scenario=""), []).append(verdict.scenario)
+    return sorted(told.items(), key=lambda item: -LEVELS.index(item[0].level))
+
+
+def by_host(said):
+    """{host: [Verdict]}, those that are worst first."""
+    hosts = {}
+    for each in said:
+        hosts.setdefault(each.host, []).append(each)
+    return dict(sorted(hosts.items(), key=lambda item: (-LEVELS.index(worst(each.level for each in item[1])), item[0])))
+
+
+def of_this_run():
+    """[Verdict] that the run has come to. Raises Refusal where it has come to none."""
+    said = written(os.environ.get(FOLDER_VARIABLE, ""))
+    if not said:
+        raise Refusal("this run has no verdicts: readiness_report comes first")
+    return said
 
 
 def as_data(said):

@@ -28,7 +28,7 @@ except ImportError:
     pass
 
 from . import incidents, record
-from .aws import BRIEF_TIMEOUT, explain
+from .aws import BRIEF_TIMEOUT, code_of, explain
 
 SIDE_BY_SIDE = 16
 REPORT = "report.json"
@@ -108,6 +108,20 @@ class Bucket:
         )
         found = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
         return [each.split("/")[1] for each in found]
+
+    def reports(self, runs):
+        """Texts of the reports of `runs`, without those of runs that left none."""
+        names = (f"runs/{run}/report.json" for run in runs)
+        with ThreadPoolExecutor(max_workers=SIDE_BY_SIDE) as pool:
+            return [body.decode() for body in pool.map(self._if_there, names) if body is not None]
+
+    def _if_there(self, key):
+        try:
+            return self.get(key)
+        except boto_errors.ClientError as error:
+            if code_of(error) == "NoSuchKey":
+                return None
+            raise
 
     def fetch(self, incident, parent):
         """Write the runs of an incident that other controllers wrote into the folder `parent`; returns their names."""

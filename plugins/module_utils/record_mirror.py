@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from . import background, record
+from . import background, read_only, record
 from .lease import is_dead, run_id
 from .record_bucket import FILES, REPORT, last_of_all, objects_of, run_key
 
@@ -36,7 +36,13 @@ def begin(make_bucket, folder):
     except FileExistsError:
         return
     _note(folder, 0, False)
-    background.detach(lambda: deliver(make_bucket(), folder))
+    background.detach(lambda: _deliver_own(make_bucket, folder))
+
+
+def _deliver_own(make_bucket, folder):
+    """A run that may only read keeps its record all the same."""
+    os.environ.pop(read_only.VARIABLE, None)
+    deliver(make_bucket(), folder)
 
 
 def deliver(bucket, folder, sleep=time.sleep):

@@ -57,12 +57,9 @@ class Records:
     def known(self):
         """({ID: Incident} of all that may be joined, notes for people): a bucket that cannot be read is told, and stops nobody."""
         found = incidents.known(incidents.recent(self.folder, time.time())) if self.folder else {}
-        if not self._name:
-            return found, []
-        try:
-            elsewhere = self.bucket().known()
-        except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
-            return found, [why(error, self._name)]
+        elsewhere, notes = self.elsewhere(lambda bucket: bucket.known())
+        if elsewhere is None:
+            return found, notes
         # Closed by one controller is closed for all.
         closed = {
             each: replace(found[each], closed=elsewhere[each].closed)
@@ -121,12 +118,16 @@ class Records:
         started = record.events(os.path.join(self.folder, name), ("run_started",))
         return bool(started) and run_key(name, started[0]["run"]) == key
 
+    def elsewhere(self, ask):
+        """(`ask(bucket)`, notes for people): None where there is no bucket, or it cannot be read, which the notes say."""
+        if not self._name:
+            return None, []
+        try:
+            return ask(self.bucket()), []
+        except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
+            return None, [why(error, self._name)]
+
     def fetch(self, incident):
         """Have the runs of an incident that other controllers wrote in `folder` too; returns notes for people."""
-        if not self._name:
-            return []
-        try:
-            self.bucket().fetch(incident, self.required_folder())
-        except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
-            return [f"{why(error, self._name)}; what other controllers did may be missing"]
-        return []
+        _names, notes = self.elsewhere(lambda bucket: bucket.fetch(incident, self.required_folder()))
+        return [f"{note}; what other controllers did may be missing" for note in notes]

@@ -165,29 +165,6 @@ options:
         description: Address of the sender.
         type: str
         required: true
-  jira:
-    description: The project for action items.
-    type: dict
-    suboptions:
-      url:
-        description: The site, such as V(https://example.atlassian.net).
-        type: str
-        required: true
-      project:
-        description: Key of the project.
-        type: str
-        required: true
-      token:
-        description: API token of O(jira.user), or a personal access token (Data Center).
-        type: str
-        required: true
-      user:
-        description: Whose API token it is (Cloud).
-        type: str
-      issue_type:
-        description: Name of the issues' type.
-        type: str
-        default: Task
   background:
     description: Do not wait for the notifiers. A later task of the run without it waits until that is over, O(within) seconds at most.
     type: bool
@@ -197,6 +174,7 @@ options:
     type: float
     default: 10
 extends_documentation_fragment:
+  - sre.runbooks.jira
   - sre.runbooks.records
   - sre.runbooks.verb
   - sre.runbooks.attributes
@@ -309,6 +287,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     record,
     records,
 )
+from ansible_collections.sre.runbooks.plugins.module_utils.jira import ARGUMENTS as JIRA
 from ansible_collections.sre.runbooks.plugins.module_utils.jira import Jira
 from ansible_collections.sre.runbooks.plugins.module_utils.mail import Mail
 from ansible_collections.sre.runbooks.plugins.module_utils.pagerduty import PagerDuty
@@ -381,19 +360,10 @@ ARGUMENTS = dict(
         ),
         required_together=[("user", "password")],
     ),
-    jira=dict(
-        type="dict",
-        options=dict(
-            url=dict(type="str", required=True),
-            project=dict(type="str", required=True),
-            token=dict(type="str", required=True, no_log=True),
-            user=dict(type="str"),
-            issue_type=dict(type="str", default="Task"),
-        ),
-    ),
     background=dict(type="bool", default=False),
     within=dict(type="float", default=10),
     **records.ARGUMENTS,
+    **JIRA,
 )
 CHANNELS = {"slack": Slack, "pagerduty": PagerDuty, "statuspage": Statuspage, "mail": Mail, "jira": Jira}
 

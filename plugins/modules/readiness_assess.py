@@ -115,6 +115,23 @@ options:
         description: The policy.
         type: dict
         required: true
+  drills:
+    description: What tells M(sre.runbooks.readiness_report) how long a recovery takes, beside those that there were.
+    type: dict
+    default: {}
+    suboptions:
+      service:
+        description: Name of the service, as drills have it.
+        type: str
+        default: ""
+      held_in:
+        description: Environments whose drills count, beside the service's own.
+        type: list
+        elements: str
+        default: []
+      within_days:
+        description: Where fewer than three recoveries are known, one must be so new. Without it none has to be.
+        type: int
 extends_documentation_fragment:
   - sre.runbooks.verb
   - sre.runbooks.attributes
@@ -166,12 +183,13 @@ EXAMPLES = r"""
             - Effect: Allow
               Action: [rds:PromoteReadReplica]
               Resource: ["arn:aws:rds:*:123456789012:db:regami-db-replica*"]
+    drills: {service: regami-api, held_in: [staging], within_days: 90}
 """
 
 RETURN = r"""
 readiness:
   description: The scenarios that were looked at, and what was found, each with the C(scenario) (empty for all of them), the C(level)
-    (V(risk), V(cannot_tell) or V(not_ready)), the C(check), the C(resource), the reason and the C(fix).
+    (V(risk), V(cannot_tell) or V(not_ready)), the C(check), the C(resource), the reason and the C(fix); and what is C(promised).
   returned: success
   type: dict
   sample:
@@ -179,6 +197,7 @@ readiness:
     findings:
       - {scenario: db_failover, level: not_ready, check: inventory, resource: hosted_zone_id, because: hosted_zone_id is still a placeholder,
          fix: replace CHANGEME in the inventory}
+    promised: {rto_seconds: 1800.0, rpo_seconds: 60.0, drills: {service: regami-api, held_in: [staging], within_days: 90}}
 before:
   description: Always empty, as is RV(after).
   returned: success
@@ -269,6 +288,15 @@ ARGUMENTS = dict(
             policy=dict(type="dict", required=True),
         ),
     ),
+    drills=dict(
+        type="dict",
+        default={},
+        options=dict(
+            service=dict(type="str", default=""),
+            held_in=dict(type="list", elements="str", default=[]),
+            within_days=dict(type="int"),
+        ),
+    ),
     **RESOURCES,
 )
 
@@ -312,7 +340,9 @@ class ReadinessAssess(Verb):
 
     @staticmethod
     def plan(observed, wanted):
-        return Plan(returned={"readiness": {"scenarios": wanted["scenarios"], "findings": observed["findings"]}})
+        promised = {name: wanted[name] for name in ("rto_seconds", "rpo_seconds", "drills")}
+        told = {"scenarios": wanted["scenarios"], "findings": observed["findings"], "promised": promised}
+        return Plan(returned={"readiness": told})
 
     def view(self, observed):
         return {}

@@ -12,16 +12,24 @@ short_description: Tell which scenarios would refuse
 description:
   - Reads in the timeline of its own run what the gates of all verbs answered and what M(sre.runbooks.readiness_assess) found, and says
     of each scenario of each service whether it is ready, ready with a risk, not ready, or whether nothing can tell.
-  - Writes it as C(readiness.json) into the record of the run. The callback P(sre.runbooks.incident#callback) prints the table.
-  - Fails where something is not ready. Where something cannot be told it ends as an unreachable host does, so that
-    C(ansible-playbook) ends with 2 and with 4.
+  - Estimates by the recoveries of the last year how long each scenario takes and how much data it loses, by the median of the last ten
+    beside the worst of them. Where that is above what is promised, or something is promised, nothing is known and nothing was tried lately, it is a risk.
+    What recovered in the same environment counts by the time of the run, a drill by the time from its page. A run that went on with one
+    that was killed counts for nothing.
+  - Writes C(readiness.json) and one page, C(readiness.html), into the record of the run. The callback P(sre.runbooks.incident#callback)
+    prints the table.
+  - Succeeds whatever it finds; M(sre.runbooks.readiness_gate) ends the run by it.
 options:
   environment_name:
-    description: Name of the environment, for the messages.
+    description: Name of the environment, for the messages, and as the records have it.
     type: str
     required: true
+  drill_reports:
+    description: Folder with the reports of drills. Default is E(SRE_DRILL_REPORTS), else C(drill-reports) beside O(records).
+    type: path
 extends_documentation_fragment:
   - sre.runbooks.verb
+  - sre.runbooks.records
   - sre.runbooks.attributes
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -30,6 +38,7 @@ author:
   - sre.runbooks contributors (@sre-runbooks)
 seealso:
   - module: sre.runbooks.readiness_assess
+  - module: sre.runbooks.readiness_gate
 """
 
 EXAMPLES = r"""
@@ -46,11 +55,21 @@ level:
   returned: unless refused
   type: str
   sample: risk
+counts:
+  description: How many scenarios of all services are of each level.
+  returned: unless refused
+  type: dict
+  sample: {ready: 5, risk: 1, cannot_tell: 0, not_ready: 0}
 report:
   description: Where the verdicts are, each with its host, scenario, level and findings.
   returned: unless refused
   type: str
   sample: incidents/2026-11-22T060000Z-readiness-prod/readiness.json
+page:
+  description: Where the page is.
+  returned: unless refused
+  type: str
+  sample: incidents/2026-11-22T060000Z-readiness-prod/readiness.html
 before:
   description: Always empty, as is RV(after).
   returned: unless refused
@@ -74,11 +93,11 @@ undo:
   elements: dict
   sample: []
 notes:
-  description: Always empty.
+  description: Where the page is, and which records could not be read.
   returned: unless refused
   type: list
   elements: str
-  sample: []
+  sample: ["page: incidents/2026-11-22T060000Z-readiness-prod/readiness.html"]
 waited_seconds:
   description: Always 0.
   returned: unless refused
@@ -88,43 +107,79 @@ waited_seconds:
 
 import json
 import os
+import time
+from dataclasses import asdict
 
-from ansible_collections.sre.runbooks.plugins.module_utils import readiness, record
+from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws_connection_info
+
+from ansible_collections.sre.runbooks.plugins.module_utils import (
+    estimates,
+    masking,
+    past_runs,
+    readiness,
+    record,
+    records,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.readiness_page import readiness_page
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
-SERVICES = ()
-ARGUMENTS = dict(environment_name=dict(type="str", required=True))
+SERVICES = ("s3",)
+ARGUMENTS = dict(environment_name=dict(type="str", required=True), drill_reports=dict(type="path"), **records.ARGUMENTS)
+PAGE = "readiness.html"
 
 
 class ReadinessReport(Verb):
-    """Read the run, judge, write."""
+    """Read the run and those before it, judge, write."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.records = records.Records(self.params, get_aws_connection_info(module))
 
     def observe(self):
-        folder = os.environ.get(record.FOLDER_VARIABLE)
+        folder = self.records.own
         if not folder:
             raise Refusal(
                 "nothing tells what the gates answered: enable the callback sre.runbooks.incident, as ansible.cfg of the clone does"
             )
-        said = readiness.verdicts(record.events(folder))
+        now, env, events = time.time(), self.params["environment_name"], record.events(folder)
+        asked = readiness.asked(events)
+        recoveries, blind = self._recoveries(sorted({each for its in asked.values() for each in its}), now)
+        known = estimates.of_all(asked, readiness.promised(events), recoveries, env)
+        risks = estimates.risks(known, now, is_complete=not blind)
+        words = {key: found.words() for key, (found, _promise) in known.items()}
+        said = readiness.verdicts(events, risks, words)
         if not said:
             raise Refusal("no scenario was looked at: run playbooks/readiness.yml, which asks them")
-        level = readiness.worst(each.level for each in said)
-        path = os.path.join(folder, readiness.FILE)
-        record.write(path, json.dumps({"level": level, "verdicts": readiness.as_data(said)}, indent=2) + "\n")
-        bad = sorted({each.scenario for each in said if each.level == level})
-        return {"level": level, "report": min(os.path.relpath(path), path, key=len), "bad": bad}
+        found = {key: each for key, (each, _promise) in known.items()}
+        told = {
+            "level": readiness.worst(each.level for each in said),
+            "counts": readiness.counted(said),
+            "verdicts": readiness.as_data(said),
+            "estimates": [dict(asdict(each), host=host, scenario=name) for (host, name), each in found.items()],
+        }
+        record.write(os.path.join(folder, readiness.FILE), json.dumps(masking.kept(told), indent=2) + "\n")
+        record.write(os.path.join(folder, PAGE), readiness_page(env, said, found, now, blind))
+        paths = {"report": os.path.join(folder, readiness.FILE), "page": os.path.join(folder, PAGE)}
+        shown = {name: min(os.path.relpath(path), path, key=len) for name, path in paths.items()}
+        return {"level": told["level"], "counts": told["counts"], **shown, "notes": blind}
+
+    def _recoveries(self, playbooks, now):
+        """([Recovery] of what happened and of drills, notes on what could not be read)."""
+        folder = self.records.folder
+        reports = self.params["drill_reports"] or os.environ.get("SRE_DRILL_REPORTS")
+        drills = past_runs.read_drills(reports or os.path.join(os.path.dirname(folder), "drill-reports"), now)
+        env = self.params["environment_name"]
+        here = past_runs.read_runs(folder, playbooks, env, now)
+        elsewhere, blind = self.records.elsewhere(
+            lambda bucket: past_runs.read_bucket(bucket, folder, playbooks, env, now)
+        )
+        return [*here, *(elsewhere or []), *drills], blind
 
     @staticmethod
     def plan(observed, wanted):
-        env, bad = wanted["environment_name"], ", ".join(observed["bad"])
-        told = {key: observed[key] for key in ("level", "report")}
-        if observed["level"] == readiness.NOT_READY:
-            raise Refusal(f"{env} is not ready for {bad}: the table below says why, and what to do", **told)
-        if observed["level"] == readiness.UNKNOWN:
-            why = f"whether {env} is ready for {bad} cannot be told: the table below says why"
-            return Plan(returned=dict(told, unreachable=True, msg=why))
-        return Plan(returned=told)
+        told = {key: value for key, value in observed.items() if key != "notes"}
+        return Plan(notes=(f"page: {observed['page']}", *observed["notes"]), returned=told)
 
     def view(self, observed):
         return {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from iam.asked import ONLY_LOOK, asked_by, permissions, verbs_of
+from iam.asked import ONLY_LOOK, TOLD, asked_by, permissions, verbs_of
 from iam.policy import DATA, GLOBAL, ROOM, actions_of, is_look, policy, resources
 from tests.contract import checks
 
@@ -41,7 +41,7 @@ def test_a_policy_has_what_the_code_of_the_verbs_asks(path: Path) -> None:
 def test_what_changes_nothing_may_change_nothing(name: str) -> None:
     path = ROOT / "iam" / f"{name}.json"
     allowed = actions_of(json.loads(path.read_text())) if path.exists() else set()
-    assert [action for action in allowed if not is_look(action)] == []
+    assert [action for action in allowed if not is_look(action)] == [*TOLD.get(name, ())]
 
 
 def test_what_code_names_is_found_wherever_it_stands() -> None:

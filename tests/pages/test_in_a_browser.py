@@ -1,10 +1,11 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pages of an investigation, of a review, of a drill and of all drills as a person sees them, in a real browser without a network,
-on a phone and at a desk."""
+"""The pages of an investigation, of a review, of drills and of a look at readiness as a person sees them, in a real browser without a
+network, on a phone and at a desk."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "drills"))
 from story_of_a_drill import BROKE, DAY, RESULT
 
 from ansible_collections.sre.runbooks.plugins.module_utils.investigation import investigation
+from ansible_collections.sre.runbooks.plugins.module_utils.readiness_page import readiness_page
 from ansible_collections.sre.runbooks.plugins.module_utils.review import review
 from ansible_collections.sre.runbooks.plugins.module_utils.review_page import review_page
+from ansible_collections.sre.runbooks.tests.unit import a_look
 from ansible_collections.sre.runbooks.tests.unit.story_of_a_page import FOUND, TEN
 from ansible_collections.sre.runbooks.tests.unit.story_of_an_incident import EVENTS, SAID, measured
 from drills import history, report
@@ -53,13 +56,14 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "drills": history.html(
             [RESULT | {"folder": f"drill{day}", "times": {"broke": BROKE + day * DAY}} for day in range(3)], BROKE
         ),
+        "readiness": readiness_page("prod", a_look.SAID, a_look.ESTIMATES, a_look.NOW, ["a bucket"]),
     }
     for name, html in pages.items():
         (folder / f"{name}.html").write_text(html)
     return {name: (folder / f"{name}.html").as_uri() for name in pages}
 
 
-EACH = [(name, size) for name in ("investigation", "review", "drill", "drills") for size in (PHONE, DESK)]
+EACH = [(name, size) for name in ("investigation", "review", "drill", "drills", "readiness") for size in (PHONE, DESK)]
 
 
 @pytest.fixture(params=EACH, ids=lambda each: f"{each[0]}-{each[1]['width']}")
@@ -78,6 +82,7 @@ def opened(request: pytest.FixtureRequest, browser: Browser, addresses: dict[str
 of_an_investigation = pytest.mark.parametrize("opened", EACH[:2], indirect=True, ids=["phone", "desk"])
 of_a_review = pytest.mark.parametrize("opened", EACH[2:4], indirect=True, ids=["phone", "desk"])
 of_a_drill = pytest.mark.parametrize("opened", EACH[4:6], indirect=True, ids=["phone", "desk"])
+of_a_look = pytest.mark.parametrize("opened", EACH[8:], indirect=True, ids=["phone", "desk"])
 
 
 def test_nothing_is_asked_for_and_nothing_is_complained_of(opened: Page) -> None:
@@ -150,10 +155,37 @@ def test_how_a_drill_went_is_on_the_first_screen_and_drawn(opened: Page) -> None
     assert drawn["width"] > 0.8 * min(opened.viewport_size["width"], 600)
 
 
+@of_a_look
+def test_what_would_refuse_and_what_to_do_is_on_the_first_screen(opened: Page) -> None:
+    for words in ("2 not ready", "api-prod", "is 300 s behind", "wait until it has caught up", "web-prod"):
+        box = opened.get_by_text(words).first.bounding_box()
+        assert box and box["y"] + box["height"] <= opened.viewport_size["height"]
+
+
+@of_a_look
+def test_how_long_it_takes_is_drawn_beside_what_is_promised(opened: Page) -> None:
+    drawn = opened.locator("figure svg")
+    assert drawn.count() == 2
+    for number in range(2):
+        box, promised = (
+            drawn.nth(number).bounding_box(),
+            drawn.nth(number).get_by_text("promised 30 min").bounding_box(),
+        )
+        assert box["x"] <= promised["x"] and promised["x"] + promised["width"] <= box["x"] + box["width"] + 1
+        # The uppermost figure of the axis is not cut off.
+        axis = drawn.nth(number).locator("text", has_text=re.compile(r"^\d+ (s|min|h)$")).first.bounding_box()
+        assert axis["x"] >= box["x"] - 1
+    sizes = opened.evaluate("[...document.querySelectorAll('figure text')].map(e => e.getBoundingClientRect().height)")
+    assert min(sizes) >= LEGIBLE_PIXELS
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_of_a_chart_has_contrast_on_white_and_on_black(browser: Browser, addresses: dict, scheme: str) -> None:
+@pytest.mark.parametrize("name", ["investigation", "readiness"])
+def test_text_of_a_chart_has_contrast_on_white_and_on_black(
+    browser: Browser, addresses: dict, scheme: str, name: str
+) -> None:
     page = browser.new_page(color_scheme=scheme)
-    page.goto(addresses["investigation"])
+    page.goto(addresses[name])
     ink = page.evaluate("getComputedStyle(document.querySelector('figure text')).fill")
     ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 18, 18)"
     page.close()

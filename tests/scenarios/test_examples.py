@@ -33,6 +33,10 @@ REFUSED = {
     # No run has changed anything here, and no incident was opened.
     # Nothing was proposed.
     "Somebody approves it": "there is no proposal",
+    # No look has come to anything before, and there is no Jira.
+    "Is all of it ready": "readiness_report comes first",
+    "Where alarms see it": "readiness_report comes first",
+    "Somebody has it on the desk": "Jira: no answer",
     "Write a line": "no incident is open in prod",
     "Close it": "no incident is open in prod",
     "Write the review of an incident": "knows no incident 2026-11-21-checkout-fails",
@@ -83,6 +87,7 @@ def fitted(task: dict, state: dict) -> dict:
         ("sg-0quarantine", east["quarantine_security_group"]),
         ("https://api.regami.test", state["public_url"]),
         ("https://recovery.regami.test", state["recovery_api"]["url"]),
+        ("https://example.atlassian.net", "http://127.0.0.1:9"),
     ):
         text = re.sub(printed, real, text)
     task = json.loads(text)
@@ -96,6 +101,8 @@ def fitted(task: dict, state: dict) -> dict:
         }
     if {"record", "checks", "url"} & arguments.keys() and "sre.runbooks.route53_traffic" not in task:
         arguments["dns_servers"] = [state["dns"]]
+    if "jira" in arguments:
+        arguments["within"] = 0.1
     if "login_user" in arguments:
         arguments["sslmode"] = "prefer"
     for place in (arguments, arguments.get("kubernetes", {}), *arguments.get("pods", [])):

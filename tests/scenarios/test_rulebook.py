@@ -31,7 +31,7 @@ PLAYBOOK = """
     - ansible.builtin.set_stats:
         data: {{sre_runbooks: {{proposal: {{{proposal}}}}}, meta: {{hosts: "{{{{ inventory_hostname }}}}"}}}}
 """
-SAID = "{{ alert | default('') }}{{ by | default('') }} {{ title | default('') }}"
+SAID = "{{ alert | default('') }}{{ 'tickets' if tickets | default(false) else '' }}{{ by | default('') }} {{ title | default('') }}"
 FOUND = "playbook: rollback_deployment, remediate: false, because: errors since, command: roll back, id: rollback-1"
 
 
@@ -47,7 +47,7 @@ def stand_in(tmp_path: Path) -> Path:
         "approve": f"{FOUND}, state: approved",
         "high_error_rate": "state: none",
     }
-    for name in ("alert", "triage", "approve", "high_error_rate", "rollback_deployment"):
+    for name in ("alert", "triage", "approve", "high_error_rate", "readiness", "rollback_deployment"):
         text = PLAYBOOK.format(name=name, said=SAID, proposal=proposals.get(name, "state: none"))
         (collection / f"playbooks/{name}.yml").write_text(text)
     (tmp_path / "hosts.yml").write_text(
@@ -73,10 +73,15 @@ def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_pat
         assert rulebook.alert(of_alertmanager("ServiceDown", "down again", starts="2026-11-22T03:01:00Z")) == 200
         assert rulebook.alert(of_alertmanager("Foreign", runbook_env="elsewhere")) == 200
         assert rulebook.alert(of_alertmanager("HighErrorRate", runbook_host="web")) == 200
+        for state in ("firing", "firing", "resolved"):
+            ready = of_alertmanager("NotReady", status=state, runbook_kind="readiness", runbook_host="api")
+            assert rulebook.alert(ready) == 200
         # Who may send alerts cannot approve what they lead to, and nobody else can do either.
         assert rulebook.alert(of_alertmanager("ServiceDown"), token="wrong") == 401
         assert rulebook.decide({"proposal": "rollback-1", "by": "jane"}, token="of-the-monitoring") == 401
-        printed = rulebook.until("rollback-1 waits for an approval: roll back", "left alone", "RAN high_error_rate")
+        printed = rulebook.until(
+            "rollback-1 waits for an approval: roll back", "left alone", "RAN high_error_rate", "RAN readiness"
+        )
         assert "RAN rollback_deployment" not in printed
         assert rulebook.decide({"proposal": "rollback-1", "by": "jane"}) == 200
         printed = rulebook.until("RAN rollback_deployment")
@@ -92,6 +97,8 @@ def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_pat
     assert seen["high_error_rate", "web", " "] == 1
     assert [each[1] for each in seen if each[0] == "rollback_deployment"] in (["api"], ["web"])
     assert ("approve", "api+web", "jane ") in seen
+    # What is not ready is no incident: a look at that host for each turn it takes, and nothing noted.
+    assert seen["readiness", "api", "tickets "] == 2
 
 
 def ringing(world: World) -> str:

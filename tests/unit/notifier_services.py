@@ -158,10 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(answer)
 
-    do_GET = do_POST = do_PATCH = _serve
+    do_GET = do_POST = do_PUT = do_PATCH = _serve
 
     def _answer(self, answer: Answer) -> None:
-        content = json.dumps(answer.data).encode()
+        content = b"" if answer.data is None else json.dumps(answer.data).encode()
         try:
             self.send_response(answer.status)
             for name, value in {"Content-Type": "application/json", **answer.headers}.items():
@@ -343,23 +343,61 @@ class Statuspage:
         return Answer(201 if method == "POST" else 200, incident), f"{method} {incident['status']}"
 
 
-class Jira:
-    """A project of Jira Cloud: the search of old is gone. `issues` as they were asked for."""
+WAYS = {
+    "To Do": [{"id": "11", "name": "Start", "to": {"name": "In Progress", "statusCategory": {"key": "indeterminate"}}}],
+    "In Progress": [
+        {"id": "21", "name": "Stop", "to": {"name": "To Do", "statusCategory": {"key": "new"}}},
+        {"id": "31", "name": "Close", "to": {"name": "Done", "statusCategory": {"key": "done"}}},
+    ],
+    "Done": [],
+}
 
-    def __init__(self) -> None:
+
+class Jira:
+    """A project of Jira Cloud: the search of old is gone. `issues` as they were asked for, with `key`, `comments`, and `status`.
+
+    Its workflow leads from To Do over In Progress to Done.
+    """
+
+    PAGE = 2  # "fewer than the requested number of items may be returned"
+
+    def __init__(self, status: str = "In Progress") -> None:
+        """`status` is what new issues have; of To Do, which no way leads from to the end, a test may want one."""
         self.issues: list[dict] = []
+        self.status = status
 
     def serve(self, method: str, path: str, query: dict, body: dict, auth: str) -> tuple[Answer, str]:
         if auth != "Basic " + base64.b64encode(f"robot@regami.test:{SECRETS['jira']}".encode()).decode():
             return Answer(401, {"errorMessages": ["Client must be authenticated to access this resource."]}), ""
-        if path == "rest/api/2/search/jql":
-            label = re.search(r'labels = "([^"]+)"', body["jql"])[1]
-            return Answer(
-                200, {"issues": [{"key": each["key"]} for each in self.issues if label in each["labels"]]}
-            ), ""
-        if path != "rest/api/2/issue":
+        if (method, path) == ("POST", "rest/api/2/search/jql"):
+            return self._search(body), ""
+        if (method, path) == ("POST", "rest/api/2/issue"):
+            return self._make(body["fields"])
+        of_one = re.fullmatch(rf"rest/api/2/issue/({PROJECT}-\d+)(?:/(comment|transitions))?", path)
+        if not of_one:
             return Answer(410, {"errorMessages": ["The requested API has been removed."]}), ""
-        fields = body["fields"]
+        issue = next((each for each in self.issues if each["key"] == of_one[1]), None)
+        if issue is None:
+            return Answer(404, {"errorMessages": ["Issue does not exist or you do not have permission to see it."]}), ""
+        serve = {"comment": self._comment, "transitions": self._transitions, None: self._edit}[of_one[2]]
+        return serve(method, issue, body)
+
+    def _search(self, body: dict) -> Answer:
+        if set(body) - {"jql", "fields", "maxResults", "nextPageToken"}:
+            return Answer(
+                400, {"errorMessages": ["Invalid request payload. Refer to the REST API documentation and try again."]}
+            )
+        label = re.search(r'labels = "([^"]+)"', body["jql"])[1]
+        found = [each for each in self.issues if label in each["labels"]]
+        if "statusCategory != Done" in body["jql"]:
+            found = [each for each in found if each["status"] != "Done"]
+        at = int(body.get("nextPageToken", 0))
+        page = found[at : at + self.PAGE]
+        issues = [{"key": each["key"], "fields": {name: each[name] for name in body["fields"]}} for each in page]
+        more = {"nextPageToken": str(at + self.PAGE)} if found[at + self.PAGE :] else {"isLast": True}
+        return Answer(200, {"issues": issues, **more})
+
+    def _make(self, fields: dict) -> tuple[Answer, str]:
         errors = {}
         if fields["project"] != {"key": PROJECT}:
             errors["project"] = "valid project is required"
@@ -370,8 +408,32 @@ class Jira:
         if errors:
             return Answer(400, {"errorMessages": [], "errors": errors}), ""
         key = f"{PROJECT}-{len(self.issues) + 1}"
-        self.issues.append({**fields, "key": key})
+        self.issues.append({**fields, "key": key, "comments": [], "status": self.status})
         return Answer(201, {"id": "10000", "key": key, "self": ""}), f"{key} {fields['summary']}"
+
+    def _comment(self, method: str, issue: dict, body: dict) -> tuple[Answer, str]:
+        issue["comments"].append(body["body"])
+        return Answer(201, {"id": "10001", "body": body["body"]}), f"{issue['key']} comment"
+
+    def _edit(self, method: str, issue: dict, body: dict) -> tuple[Answer, str]:
+        if method != "PUT":
+            return Answer(405, {}), ""
+        for change in body["update"]["labels"]:
+            ((what, label),) = change.items()
+            issue["labels"] = [each for each in issue["labels"] if each != label] + [label] * (what == "add")
+        return Answer(204, None), f"{issue['key']} edit"
+
+    def _transitions(self, method: str, issue: dict, body: dict) -> tuple[Answer, str]:
+        ways = {each["id"]: each for each in WAYS[issue["status"]]}
+        if method == "GET":
+            return Answer(200, {"expand": "transitions", "transitions": list(ways.values())}), ""
+        way = ways.get(body["transition"]["id"])
+        if way is None:
+            return Answer(
+                400, {"errorMessages": ["It seems that you have tried to perform an illegal workflow operation."]}
+            ), ""
+        issue["status"] = way["to"]["name"]
+        return Answer(204, None), f"{issue['key']} {issue['status']}"
 
 
 class _Smtp(socketserver.StreamRequestHandler):

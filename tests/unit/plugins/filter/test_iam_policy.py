@@ -37,6 +37,10 @@ def test_what_has_no_name_is_not_allowed():
     assert filled("arn:aws:s3:::{uploads_bucket}") == []
 
 
+def test_what_is_held_to_a_name_that_there_is_not_is_not_allowed():
+    assert filled("*", Condition={"StringEquals": {"cloudwatch:namespace": "{metric_namespace}"}}) == []
+
+
 def test_a_list_stands_for_each_of_its_values():
     statement = {"Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::{buckets}"]}
     (found,) = iam_policy({"Statement": [statement]}, [{"buckets": ["one", "two"]}, {"buckets": []}])["Statement"]

@@ -21,6 +21,7 @@ def test_no_value_is_told():
     assert "hunter2" not in str(found)
 
 
-def test_the_plan_tells_what_was_looked_at():
-    told = readiness_assess.ReadinessAssess.plan({"findings": []}, {"scenarios": ["db_failover"]}).returned
-    assert told == {"readiness": {"scenarios": ["db_failover"], "findings": []}}
+def test_the_plan_tells_what_was_looked_at_and_what_is_promised():
+    promised = {"rto_seconds": 900.0, "rpo_seconds": None, "drills": {}}
+    told = readiness_assess.ReadinessAssess.plan({"findings": []}, {"scenarios": ["db_failover"], **promised}).returned
+    assert told == {"readiness": {"scenarios": ["db_failover"], "findings": [], "promised": promised}}

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from ansible_collections.sre.runbooks.plugins.module_utils import readiness
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils import readiness, record
 from ansible_collections.sre.runbooks.plugins.modules import readiness_report
+from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 
 
 def looked_at(*scenarios, findings=()):
@@ -135,15 +137,56 @@ def test_a_host_that_the_guard_stopped_is_told_too():
     assert (said["other"].level, said["other"].findings[0].because) == (readiness.NOT_READY, "wrong account")
 
 
-@pytest.mark.parametrize("level", readiness.LEVELS)
-def test_the_plan_ends_the_run_by_its_level(level):
-    seen = {"level": level, "report": "readiness.json", "bad": ["db_failover"]}
-    if level == readiness.NOT_READY:
-        with pytest.raises(Refusal, match="prod is not ready for db_failover"):
-            readiness_report.ReadinessReport.plan(seen, {"environment_name": "prod"})
-        return
-    returned = readiness_report.ReadinessReport.plan(seen, {"environment_name": "prod"}).returned
-    assert returned.get("unreachable", False) == (level == readiness.UNKNOWN)
+def promising(*scenarios, **promised):
+    told = looked_at(*scenarios)
+    told["readiness"]["promised"] = promised
+    return told
+
+
+def test_it_leaves_verdicts_estimates_and_a_page(tmp_path, monkeypatch):
+    """From the timeline of its run and the reports of those before it."""
+    own = tmp_path / "incidents" / f"{record.now()[:10]}T060000Z-readiness-prod"
+    for number in range(3):
+        run = own.with_name(f"{record.now()[:10]}T0{number}0000Z-db_failover-prod")
+        run.mkdir(parents=True)
+        told = {"playbook": "db_failover", "env": "prod", "started": record.now(), "outcome": "recovered"}
+        (run / "report.json").write_text(json.dumps(told | {"recovery_seconds": 3600 + number}))
+    own.mkdir()
+    monkeypatch.setenv(record.FOLDER_VARIABLE, str(own))
+    for event in (
+        step("db_failover"),
+        step("kill_queries"),
+        promising("db_failover", "kill_queries", rto_seconds=1800),
+    ):
+        record.append(str(own), **event)
+    outcome = run_main(readiness_report.main, environment_name="prod", region="us-west-2")
+    assert not outcome["failed"], outcome
+    assert (outcome["level"], outcome["counts"]) == ("risk", {"ready": 1, "risk": 1, "cannot_tell": 0, "not_ready": 0})
+    slow, _ready = readiness.written(str(own))
+    assert (slow.findings[0].check, slow.measured) == ("recovery_time", "takes 60 min, 60 min at most, 30 min promised")
+    written = json.loads((own / "readiness.json").read_text())
+    assert written["estimates"][0]["usual"] == 3601
+    html = (own / "readiness.html").read_text()
+    assert "takes 60 min (median of the last 3" in html and "Not measured: kill_queries of api" in html
+
+
+def test_the_plan_tells_where_the_page_is_and_what_was_not_seen():
+    seen = {
+        "level": "ready",
+        "counts": {},
+        "report": "readiness.json",
+        "page": "readiness.html",
+        "notes": ["no bucket"],
+    }
+    plan = readiness_report.ReadinessReport.plan(seen, {})
+    assert (plan.notes, plan.returned["level"]) == (("page: readiness.html", "no bucket"), "ready")
+
+
+def test_one_reason_for_several_scenarios_is_told_once():
+    message = "the replica is behind: wait"
+    events = [*(step(name, "ignored", stopped="refused", message=message) for name in "ab"), looked_at("a", "b")]
+    ((finding, scenarios),) = readiness.reasons(readiness.verdicts(events))
+    assert (finding.because, scenarios) == ("the replica is behind", ["a", "b"])
 
 
 def test_the_table_begins_with_the_worst_and_says_why():
