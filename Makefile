@@ -139,6 +139,10 @@ eda: $(READY) ## Wait for alerts and start what they call for (needs Java 17, AL
 bench: $(READY) ## Measure the runbooks against the AWS CLI and the modules of amazon.aws
 	python -m benchmarks
 
+.PHONY: bench-readiness
+bench-readiness: $(READY) ## Look whether 200 services are ready, and how near that comes to what AWS lets an account ask
+	python -m benchmarks.readiness
+
 .PHONY: bench-diagnosis
 bench-diagnosis: $(READY) ## Play sixty incidents of known cause and count how often it is named
 	python -m benchmarks.diagnosis
