@@ -17,6 +17,8 @@ description:
     keep the answers for O(record) by O(rto_seconds). A PRIMARY record that Route 53 cannot find to be down is a risk.
   - Images, secrets and parameters that the task definition of O(standby) names are looked for where it names them, and its images are
     compared with what O(service) runs. Values of secrets and parameters are not read.
+  - Where O(db_instance) and that of O(standby) are two databases, and none the replica of the other, the versions of their schemas count, as
+    Alembic writes them down.
   - Of O(db_instance) the newest snapshot or second to which it could be restored counts, and that of its copies in
     O(backup_copy_region).
   - Certificates of the load balancers' listeners, and those that O(served) are met by, count when they are not valid, not for O(record), or
@@ -133,6 +135,7 @@ options:
         description: Where fewer than three recoveries are known, one must be so new. Without it none has to be.
         type: int
 extends_documentation_fragment:
+  - sre.runbooks.database_login
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -244,10 +247,12 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     readiness_names,
     readiness_permissions,
     readiness_replica,
+    readiness_schema,
     readiness_secrets,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws, reason, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
+from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import LOGIN_ARGUMENTS, PASSWORD_SOURCES
 from ansible_collections.sre.runbooks.plugins.module_utils.readiness import UNKNOWN, Found
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -259,6 +264,7 @@ SUBJECTS = (
     readiness_backups,
     readiness_images,
     readiness_secrets,
+    readiness_schema,
     readiness_names,
     readiness_certificates,
     readiness_permissions,
@@ -298,6 +304,7 @@ ARGUMENTS = dict(
         ),
     ),
     **RESOURCES,
+    **LOGIN_ARGUMENTS,
 )
 
 
@@ -374,7 +381,10 @@ def _found(subject, answers, wanted, now):
 
 
 def main():
-    run(verb_module(ARGUMENTS), ReadinessAssess)
+    run(
+        verb_module(ARGUMENTS, mutually_exclusive=[PASSWORD_SOURCES], required_by={"login_user": ["login_db"]}),
+        ReadinessAssess,
+    )
 
 
 if __name__ == "__main__":

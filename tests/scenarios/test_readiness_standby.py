@@ -116,9 +116,8 @@ def takes_longer_than_promised(world: World) -> None:
     run = world.runbook.run("db_failover")
     assert run.returncode == 0, run.output
     assert run.seconds > KEPT > PROMISED
-    (moved,) = [
-        each for each in run.timeline if each.get("step") == "Move the public name" and each["state"] == "changed"
-    ]
+    steps = [each for each in run.timeline if each["event"] == "step" and each["step"] == "Move the public name"]
+    (moved,) = [each for each in steps if each["state"] == "changed"]
     assert moved["waited_seconds"] > KEPT - 2, moved
 
 
@@ -139,7 +138,8 @@ def restores_again(world: World) -> None:
     cannot_be_restored(world)
     world.sandbox.heal()
     a_moment_ago = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
-    run = world.runbook.run("restore_from_backup", restore_time=a_moment_ago)
+    users = {"name": "users", "query": "SELECT count(*) FROM users", "at_least": 1}
+    run = world.runbook.run("restore_from_backup", restore_time=a_moment_ago, restore_checks=[users])
     assert run.returncode == 0, run.output
 
 
@@ -364,6 +364,31 @@ def test_a_certificate_that_users_refuse_is_named_and_true(world: World, tmp_pat
         assert refused_by_users.returncode == 2 and "TLS failed" in refused_by_users.output
     secured(world, EAST)
     assert look(world, **said).flagged == {}
+
+
+@pytest.mark.soak
+def test_another_schema_in_a_database_of_its_own_is_named_and_true(world: World) -> None:
+    """Way 12: the standby has a database of its own, which the last migration never came to."""
+    begin(world)
+    world.sandbox.fault("schema-drift")
+    wait_until(lambda: schema(world, WEST) == schema(world, EAST), "the replica has it too")
+    world.aws("rds", WEST).promote_read_replica(DBInstanceIdentifier=REPLICA)
+    wait_until(lambda: world.takes_writes(WEST) and world.database(WEST)["DBInstanceStatus"] == "available", "promoted")
+    world.sandbox.heal("schema-drift")
+    seen = look(world, scenario="db_failover")
+    assert seen.flagged == {"db_failover": "not_ready"}, seen.run.output
+    (finding,) = seen.findings
+    assert (finding["check"], finding["resource"]) == ("schema", REPLICA), finding
+    assert f"is {schema(world, WEST)}, and that of {PRIMARY} is {schema(world, EAST)}" in finding["because"]
+    page = {"name": "audit search", "url": f"{world.sandbox.state['public_url']}/v1/audit/search"}
+    run = world.runbook.run("db_failover", accept_standalone=True, smoke_tests=[page])
+    assert run.returncode == 2 and run.mutations != [], run.output
+    assert "audit search" in run.output and "answered 400" in run.output
+
+
+def schema(world: World, region: str) -> str:
+    with world.session(region) as query:
+        return query("SELECT version_num FROM alembic_version")[0][0]
 
 
 def status(world: World, region: str, arn: str) -> str:

@@ -17,6 +17,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     readiness_images,
     readiness_names,
     readiness_replica,
+    readiness_schema,
     readiness_secrets,
     registry,
 )
@@ -165,6 +166,25 @@ def test_a_secret_is_there_and_in_sync(found, words):
     else:
         ((level, because),) = told
         assert level == NOT_READY and words in because and "PASSWORD of container app in app:3" in because
+
+
+# ---- schema --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        (None, None),  # a replica has that of its source
+        ({"db": ["b"], "there": ["b"]}, None),
+        ({"db": None, "there": ["b"]}, None),  # no migrations of Alembic
+        ({"db": ["b"], "there": ["a"]}, "its schema is a, and that of db is b"),
+        ({"db": ["b"], "there": []}, "its schema is empty"),
+    ],
+)
+def test_two_databases_have_one_schema(versions, words):
+    found = said(readiness_schema, {"there": versions}, db_instance="db")
+    assert [level for level, _because in found] == ([NOT_READY] if words else [])
+    assert all(words in because for _level, because in found)
 
 
 # ---- the name ------------------------------------------------------------------------------------------------------
