@@ -137,8 +137,8 @@ def policy(playbook: str, actions: set[str]) -> dict:
     found = _document(scopes, lambda action, arns: tuple(arns))
     if len(json.dumps(found, separators=(",", ":"))) < ROOM:
         return found
-    # One statement for what a service's permissions are held to: each is about some kinds of these resources only.
-    return _document(scopes, lambda action, arns: "" if {*arns} <= {"*", *TAGGED} else action.partition(":")[0])
+    # One statement for all that is held to names: each permission is about some kinds of these resources only.
+    return _document(scopes, lambda action, arns: arns == ["*"])
 
 
 def _document(scopes: list[tuple[str, list[str], dict]], key: Callable[[str, list[str]], Any]) -> dict:

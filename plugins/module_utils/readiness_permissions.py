@@ -61,11 +61,17 @@ def needs(policies):
             arns = [arn.replace("/*", "/runs/x") for arn in named if "/" in arn] if is_record else named
             level = RISK if is_record else NOT_READY
             found += [
-                Need(each["scenario"], each["region"], action, tuple(dict.fromkeys(arns)), level, _context(statement))
+                Need(each["scenario"], each["region"], action, _about(action, arns), level, _context(statement))
                 for action in statement["Action"]
                 if not action.partition(":")[2].startswith(READS)
             ]
     return list(dict.fromkeys(found))
+
+
+def _about(action, arns):
+    """Those of the action's own service, where a statement that had to be short has others too."""
+    own = [arn for arn in arns if arn.split(":")[2:3] == [action.partition(":")[0]]]
+    return tuple(dict.fromkeys(own or arns))
 
 
 def _context(statement):

@@ -167,8 +167,9 @@ def general(playbook: str) -> dict:
 
 
 def said(run: Result) -> str:
-    """To the engineer, and in the record."""
-    return run.output + json.dumps(run.timeline)
+    """To the engineer, whose lines are folded, and in the record and what lies beside it."""
+    pages = [path.read_text(errors="replace") for path in sorted(run.folder.glob("*.json"))]
+    return " ".join("\n".join([run.output, json.dumps(run.timeline), *pages]).split())
 
 
 def test_a_playbook_runs_under_exactly_its_policy_and_what_it_misses_has_a_name(oncall: Oncall) -> None:
