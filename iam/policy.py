@@ -77,6 +77,7 @@ MADE = {"StringEquals": {"ec2:CreateAction": ["CreateSecurityGroup", "CreateSnap
 BUCKETS = {
     "bootstrap": ["{record_bucket}"],
     "contain_instance": ["{evidence_bucket}"],
+    "readiness": ["{buckets}", "{record_bucket}", "{uploads_bucket}", "{uploads_backup_bucket}"],
     "restore_objects": ["{uploads_bucket}", "{uploads_backup_bucket}", "{uploads_manifest_bucket}"],
     "s3_upload_failure": ["{uploads_bucket}"],
     "security_breach": ["{evidence_bucket}"],
@@ -173,7 +174,7 @@ def _scopes(action: str, playbook: str, passed_to: list[str]) -> list[tuple[list
 
 def _only_records(playbook: str) -> list[str]:
     """What a playbook does with objects for its record only: all but those that have others to do with."""
-    return [] if playbook in BUCKETS.keys() - {"bootstrap"} else ["s3:GetObject", "s3:PutObject"]
+    return [] if playbook in BUCKETS.keys() - {"bootstrap", "readiness"} else ["s3:GetObject", "s3:PutObject"]
 
 
 def _condition(action: str, *more: dict) -> dict:

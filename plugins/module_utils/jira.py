@@ -58,6 +58,18 @@ class Jira:
     def has(self, notice, deadline):
         return False  # `tell` looks each time
 
+    def lacks(self, places, deadline):
+        """https://developer.atlassian.com/cloud/jira/platform/rest/v2/api-group-projects/#api-rest-api-2-project-projectidorkey-get"""
+        # A project that anybody may see is no sign that the token is taken.
+        self._api.call("GET", "rest/api/2/myself", deadline)
+        status, project = self._api.call("GET", f"rest/api/2/project/{self._project}", deadline, expected=(200, 404))
+        if status == 404:
+            return [f"Jira has no project {self._project} that this token can see"]
+        types = [each["name"] for each in project.get("issueTypes", [])]
+        if types and self._issue_type not in types:
+            return [f"Jira: project {self._project} has no issue type {self._issue_type}, but {', '.join(types)}"]
+        return []
+
     def _is_there(self, label, deadline):
         return bool(self.find(f'labels = "{label}"', deadline))
 

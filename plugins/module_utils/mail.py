@@ -10,6 +10,7 @@ https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import smtplib
 import ssl
@@ -64,13 +65,29 @@ class Mail:
         self._user, self._password = user, password
 
     def tell(self, notice, deadline):
-        if self._user and self._security == "none":
-            raise Rejected("the password would go in the clear: set notify_mail.security")
         if not self._recipients:
             raise Rejected("nobody gets mail of this any more: notify_routes")
+        with self._session(deadline) as server:
+            refused = server.send_message(letter(notice, self._sender), self._sender, self._recipients)
+        return f"{len(refused)} of {len(self._recipients)} addresses refused" if refused else ""
+
+    def lacks(self, places, deadline):
+        """It connects, secures the connection and logs in."""
+        with self._session(deadline) as server:
+            code, _text = server.noop()
+        return [] if code == 250 else [f"the mail server answered {code} to NOOP"]
+
+    def has(self, notice, deadline):
+        return False  # SMTP tells nobody
+
+    @contextlib.contextmanager
+    def _session(self, deadline):
+        """A server that was spoken to; what goes wrong inside is Rejected or Unavailable."""
+        if self._user and self._security == "none":
+            raise Rejected("the password would go in the clear: set notify_mail.security")
         try:
             with self._server(deadline) as server:
-                refused = server.send_message(letter(notice, self._sender), self._sender, self._recipients)
+                yield server
         except smtplib.SMTPAuthenticationError as error:
             raise Rejected("the mail server refuses the login: check notify_mail.user and password") from error
         except smtplib.SMTPRecipientsRefused as error:
@@ -86,10 +103,6 @@ class Mail:
             ) from error
         except (OSError, smtplib.SMTPException) as error:
             raise Unavailable(f"no answer of the mail server ({type(error).__name__})") from error
-        return f"{len(refused)} of {len(self._recipients)} addresses refused" if refused else ""
-
-    def has(self, notice, deadline):
-        return False  # SMTP tells nobody
 
     def _server(self, deadline):
         """Connected, secured and logged in."""

@@ -126,6 +126,28 @@ def wanted(moment, route, internal, public, subject, action_items=()):
     return made
 
 
+def reached(routes):
+    """Pure: {channel: places} that the routes lead to; the places are channels of Slack and components of the status page.
+
+    Args:
+        routes: {severity: route}, a route as for `wanted`.
+    """
+    found = {}
+
+    def add(channel, places=()):
+        found[channel] = list(dict.fromkeys([*found.get(channel, ()), *places]))
+
+    for route in filter(None, routes.values()):
+        if route.get("slack") or route.get("incident_channel"):
+            add("slack", route.get("slack") or ())
+        if route.get("statuspage"):
+            add("statuspage", route["statuspage"].get("components") or ())
+        for channel in ("pagerduty", "mail", "jira"):
+            if route.get(channel):
+                add(channel)
+    return found
+
+
 def related(runs, own, incident):
     """The events whose notices concern a run: those of the incident's runs; outside of one, those of the runs that it goes on with.
 

@@ -5,9 +5,10 @@
 """How a notice is delivered, whatever the channel: within a time, again where that helps, twice only where nobody can know.
 
 A notifier is a class with
-    tell(notice, deadline) -> str   sends it; what was not perfect, for people, or nothing
-    has(notice, deadline) -> bool   whether it has arrived; asked where an answer was lost
-Both raise Unavailable or Rejected. A deadline is one of `time.monotonic()`.
+    tell(notice, deadline) -> str        sends it; what was not perfect, for people, or nothing
+    has(notice, deadline) -> bool        whether it has arrived; asked where an answer was lost
+    lacks(places, deadline) -> [str]     sends nothing; why what is told to these places would not arrive, for people
+All raise Unavailable or Rejected. A deadline is one of `time.monotonic()`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Unavailable(Exception):
     def __init__(self, why, after=None, may_have_arrived=False):
         super().__init__(why)
         self.after, self.may_have_arrived = after, may_have_arrived
+
+
+class TooMany(Unavailable):
+    """It serves, and wants to be left alone for a while."""
 
 
 class Rejected(Exception):
@@ -131,6 +136,11 @@ class Api:
 
     def call(self, method, path, deadline, body=None, expected=(200,)):
         """The answer's (status, JSON data); no data where there is no content. Raises Unavailable, and Rejected for a status that is not expected."""
+        status, data, _headers = self.ask(method, path, deadline, body, expected)
+        return status, data
+
+    def ask(self, method, path, deadline, body=None, expected=(200,)):
+        """`call`, with the headers of the answer, whose names are in small letters: (status, data, headers)."""
         message = {
             "url": f"{self.url.rstrip('/')}/{path}",
             "method": method,
@@ -146,7 +156,7 @@ class Api:
         if seen.status in TOO_MANY:
             after = _seconds(seen.headers.get("retry-after"))
             asked = f" and asks to wait {after:g} s" if after else ""
-            raise Unavailable(f"{self.name} has had too many requests ({seen.status}){asked}", after)
+            raise TooMany(f"{self.name} has had too many requests ({seen.status}){asked}", after)
         if seen.status >= 500:
             raise Unavailable(f"{self.name} answered {seen.status}", may_have_arrived=True)
         if seen.status in (401, 403):
@@ -154,9 +164,9 @@ class Api:
         if seen.status not in expected:
             raise Rejected(f"{self.name} answered {seen.status}: {snippet(seen.text)}", seen.status)
         if seen.status == 204:
-            return seen.status, None
+            return seen.status, None, seen.headers
         try:
-            return seen.status, json.loads(seen.text)
+            return seen.status, json.loads(seen.text), seen.headers
         except ValueError:
             raise Rejected(f"{self.name} answered {seen.status} without JSON: check its URL") from None
 

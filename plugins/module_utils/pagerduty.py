@@ -10,10 +10,15 @@ https://developer.pagerduty.com/docs/events-api-v2/trigger-events/
 
 from __future__ import annotations
 
-from .notifiers import Api
+import re
 
+from .notifiers import Api, Rejected
+
+CHECK = "check notify_pagerduty.routing_key"
 # https://developer.pagerduty.com/docs/events-api-v2/trigger-events/#parameters
 LONGEST_SUMMARY, LONGEST_KEY = 1024, 255
+# "The 32 character Integration Key" of the same page.
+KEY = re.compile(r"[A-Za-z0-9]{32}")
 
 
 class PagerDuty:
@@ -21,7 +26,7 @@ class PagerDuty:
 
     def __init__(self, routing_key, url="https://events.pagerduty.com"):
         self._key = routing_key
-        self._api = Api("PagerDuty", url, {}, "check notify_pagerduty.routing_key")
+        self._api = Api("PagerDuty", url, {}, CHECK)
 
     def tell(self, notice, deadline):
         details = notice.details
@@ -43,3 +48,11 @@ class PagerDuty:
 
     def has(self, notice, deadline):
         return False  # an event that comes twice changes nothing
+
+    def lacks(self, places, deadline):
+        """The Events API tells nobody whether it knows a key: only its form can be looked at, and whether the host answers."""
+        try:
+            self._api.call("GET", "", deadline)
+        except Rejected:
+            pass  # there is nothing to get, which it says itself
+        return [] if KEY.fullmatch(self._key) else ["PagerDuty: an integration key has 32 letters and digits: " + CHECK]

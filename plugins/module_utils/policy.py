@@ -31,7 +31,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Request:
-    """`principal`: the ARN of the caller, of a role or a user. `context`: condition keys in lower case."""
+    """`principal`: the ARN of the caller, of a role or a user, or the name of a service of AWS. `context`: condition keys in lower case."""
 
     action: str
     resource: str
@@ -103,12 +103,19 @@ def applies(statement, request, kind, by_account=True):
 
 
 def _names(statement, principal, by_account):
+    if ":" not in principal:
+        return _names_service(statement, principal)
     account = principal.split(":")[4] if by_account else None
     known = {"*", principal, *([account, f"arn:aws:iam::{account}:root"] if account else [])}
     excepted = "NotPrincipal" in statement
     named = statement["NotPrincipal"] if excepted else statement.get("Principal", "*")
     listed = _list(named.get("AWS", []) if isinstance(named, dict) else named)
     return excepted != bool(known.intersection(listed))
+
+
+def _names_service(statement, service):
+    named = statement.get("Principal", {})
+    return named == "*" or service in _list(named.get("Service", [])) or "*" in _list(named.get("AWS", []))
 
 
 def condition_holds(condition, context):

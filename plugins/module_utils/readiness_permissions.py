@@ -205,17 +205,15 @@ def _verdict(need, decisions):
     """(DENIED and the ARNs, UNKNOWN, or ALLOWED) of one Need, whose `decisions` are by ARN."""
     known = {arn: answer for arn, answer in decisions.items() if answer is not None}
     refused = {arn: answer for arn, answer in known.items() if answer[0] != ALLOWED}
-    if not refused:
-        return (ALLOWED, []) if known else (UNKNOWN, [])
-    is_some_allowed = len(refused) < len(known)
+    if not known or len(refused) < len(known):
+        # A statement is about several kinds of resources, and each of its permissions about some of them: one that is allowed will do.
+        return (ALLOWED if known else UNKNOWN), []
     sure = [
         arn
         for arn, (decision, is_undecided) in refused.items()
         # AWS holds an action of "*" to no resource; what denies a name with a star denies all that it stands for.
-        if not is_undecided and (arn == "*" or "*" not in arn or (decision == DENIED and not is_some_allowed))
+        if not is_undecided and (arn == "*" or "*" not in arn or decision == DENIED)
     ]
-    if _MARKS.search(need.action):
-        sure = sure if len(sure) == len(known) else []
-    if sure:
-        return DENIED, sure
-    return (ALLOWED if is_some_allowed else UNKNOWN), []
+    if _MARKS.search(need.action) and len(sure) < len(known):
+        sure = []
+    return (DENIED, sure) if sure else (UNKNOWN, [])

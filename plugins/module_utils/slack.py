@@ -31,6 +31,11 @@ HINTS = {
 LONGEST_TOPIC = 250
 # Messages that are looked through for one whose answer was lost, and by how much the clocks may differ in seconds.
 LOOKED_AT, CLOCKS = 200, 300
+# What telling needs, and what lets the app see private channels, and write into public ones that it is not in.
+# https://docs.slack.dev/reference/scopes
+PAGE = 200  # channels at a time, as Slack recommends at most
+NEEDED = ("chat:write", "channels:manage", "channels:join", "channels:read", "channels:history")
+SEES_PRIVATE, WRITES_ANYWHERE = "groups:read", "chat:write.public"
 
 
 class Slack:
@@ -68,6 +73,45 @@ class Slack:
         payloads = (message.get("metadata", {}).get("event_payload", {}) for message in seen["messages"])
         return any(payload.get("id") == notice.id for payload in payloads)
 
+    def lacks(self, places, deadline):
+        """Scopes and channels. The scopes of a token come with each answer.
+
+        https://docs.slack.dev/reference/methods/auth.test, https://docs.slack.dev/reference/methods/conversations.list
+        """
+        status, data, headers = self._api.ask("GET", "auth.test", deadline)
+        self._checked("auth.test", (status, data))
+        scopes = [each.strip() for each in headers.get("x-oauth-scopes", "").split(",")]
+        missing = [each for each in NEEDED if scopes != [""] and each not in scopes]
+        if "channels:read" in missing:
+            return [f"Slack: the app lacks the scopes {', '.join(missing)}"]
+        lacking = [f"Slack: the app lacks the scopes {', '.join(missing)}"] if missing else []
+        sees_all = SEES_PRIVATE in scopes
+        there = {}
+        if places:
+            kinds = "public_channel,private_channel" if sees_all else "public_channel"
+            there = {
+                name: each for each in self._channels(deadline, kinds) for name in (each["id"], f"#{each['name']}")
+            }
+        for place in places:
+            known = there.get(place) or there.get(f"#{place}")
+            if known is None:
+                or_private = "" if sees_all else f", unless it is private, which {SEES_PRIVATE} would show"
+                lacking.append(f"Slack has no channel {place} that the app can see{or_private}")
+            elif not known.get("is_member") and WRITES_ANYWHERE not in scopes:
+                lacking.append(f"Slack: the app is not in {place}: {HINTS['not_in_channel']}")
+        return lacking
+
+    def _channels(self, deadline, kinds="public_channel"):
+        """Those that are not archived, a page at a time."""
+        cursor = ""
+        while True:
+            asked = {"exclude_archived": "true", "limit": PAGE, "cursor": cursor, "types": kinds}
+            seen = self._get("conversations.list", deadline, **asked)
+            yield from seen["channels"]
+            cursor = seen.get("response_metadata", {}).get("next_cursor", "")
+            if not cursor:
+                return
+
     def _post(self, notice, channel, deadline):
         text = f"*{_escaped(notice.title)}*\n{_escaped(notice.text)}".strip()
         metadata = {"event_type": EVENT_TYPE, "event_payload": {"id": notice.id}}
@@ -100,15 +144,10 @@ class Slack:
         """Id of a channel by its name."""
         if re.fullmatch(r"[CG][A-Z0-9]{6,}", place):
             return place
-        cursor = ""
-        while True:
-            seen = self._get("conversations.list", deadline, exclude_archived="true", limit=100, cursor=cursor)
-            for channel in seen["channels"]:
-                if channel["name"] == place.lstrip("#"):
-                    return channel["id"]
-            cursor = seen.get("response_metadata", {}).get("next_cursor", "")
-            if not cursor:
-                raise Rejected(f"Slack has no channel {place} that the app can see", "channel_not_found")
+        for channel in self._channels(deadline):
+            if channel["name"] == place.lstrip("#"):
+                return channel["id"]
+        raise Rejected(f"Slack has no channel {place} that the app can see", "channel_not_found")
 
     def _send(self, name, body, deadline):
         return self._checked(name, self._api.call("POST", name, deadline, body))

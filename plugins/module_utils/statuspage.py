@@ -15,6 +15,7 @@ from .notifiers import Api
 METADATA = "sre_runbooks"
 # Of the incidents that are over, so many are looked through, the newest first.
 LOOKED_AT = 10
+MOST_COMPONENTS = 100
 
 
 def find(incidents, incident, name=None):
@@ -60,6 +61,13 @@ class Statuspage:
 
     def has(self, notice, deadline):
         return False  # `tell` looks each time
+
+    def lacks(self, places, deadline):
+        """`places` are ids of components, of which a page has a few. https://developer.statuspage.io/#tag/components"""
+        _status, components = self._api.call("GET", f"components?per_page={MOST_COMPONENTS}", deadline)
+        known = {each["id"] for each in components}
+        strange = [place for place in places if place not in known] if len(components) < MOST_COMPONENTS else []
+        return [f"Statuspage: the page has no component {each}" for each in strange]
 
     def _find(self, notice, deadline):
         """One that goes on, or ours that is over: it was resolved by a notice whose answer was lost."""

@@ -94,77 +94,6 @@ options:
     type: list
     elements: str
     default: []
-  slack:
-    description: The workspace.
-    type: dict
-    suboptions:
-      token:
-        description: Token of an app with C(chat:write), C(channels:manage), C(channels:join), C(channels:read), C(channels:history).
-        type: str
-        required: true
-      url:
-        description: Where its Web API is.
-        type: str
-        default: https://slack.com/api
-      invite:
-        description: Ids of users and groups that are invited to the channel of an incident.
-        type: list
-        elements: str
-        default: []
-  pagerduty:
-    description: The service that pages.
-    type: dict
-    suboptions:
-      routing_key:
-        description: Its integration key for the Events API v2.
-        type: str
-        required: true
-      url:
-        description: Where the Events API is; accounts in Europe have V(https://events.eu.pagerduty.com).
-        type: str
-        default: https://events.pagerduty.com
-  statuspage:
-    description: The status page.
-    type: dict
-    suboptions:
-      page:
-        description: Id of the page.
-        type: str
-        required: true
-      token:
-        description: API key.
-        type: str
-        required: true
-      url:
-        description: Where the API is.
-        type: str
-        default: https://api.statuspage.io
-  mail:
-    description: The mail server.
-    type: dict
-    suboptions:
-      host:
-        description: Its name.
-        type: str
-        required: true
-      port:
-        description: Its port. Default is 587, 465 with V(tls), 25 with V(none).
-        type: int
-      security:
-        description: How the connection is secured. A password is never sent over one that is not.
-        type: str
-        choices: [starttls, tls, none]
-        default: starttls
-      user:
-        description: Login, where it wants one.
-        type: str
-      password:
-        description: Password of O(mail.user).
-        type: str
-      sender:
-        description: Address of the sender.
-        type: str
-        required: true
   background:
     description: Do not wait for the notifiers. A later task of the run without it waits until that is over, O(within) seconds at most.
     type: bool
@@ -175,6 +104,7 @@ options:
     default: 10
 extends_documentation_fragment:
   - sre.runbooks.jira
+  - sre.runbooks.notifiers
   - sre.runbooks.records
   - sre.runbooks.verb
   - sre.runbooks.attributes
@@ -281,18 +211,13 @@ import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import (
     background,
+    channels,
     incidents,
     notices,
     notifiers,
     record,
     records,
 )
-from ansible_collections.sre.runbooks.plugins.module_utils.jira import ARGUMENTS as JIRA
-from ansible_collections.sre.runbooks.plugins.module_utils.jira import Jira
-from ansible_collections.sre.runbooks.plugins.module_utils.mail import Mail
-from ansible_collections.sre.runbooks.plugins.module_utils.pagerduty import PagerDuty
-from ansible_collections.sre.runbooks.plugins.module_utils.slack import Slack
-from ansible_collections.sre.runbooks.plugins.module_utils.statuspage import Statuspage
 from ansible_collections.sre.runbooks.plugins.module_utils.team_command import SHORTEST_SECRET
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
@@ -325,47 +250,11 @@ ARGUMENTS = dict(
     internal=dict(type="str", required=True),
     public=dict(type="str", default=""),
     action_items=LINES,
-    slack=dict(
-        type="dict",
-        options=dict(
-            token=dict(type="str", required=True, no_log=True),
-            url=dict(type="str", default="https://slack.com/api"),
-            invite=LINES,
-        ),
-    ),
-    pagerduty=dict(
-        type="dict",
-        options=dict(
-            routing_key=dict(type="str", required=True, no_log=True),
-            url=dict(type="str", default="https://events.pagerduty.com"),
-        ),
-    ),
-    statuspage=dict(
-        type="dict",
-        options=dict(
-            page=dict(type="str", required=True),
-            token=dict(type="str", required=True, no_log=True),
-            url=dict(type="str", default="https://api.statuspage.io"),
-        ),
-    ),
-    mail=dict(
-        type="dict",
-        options=dict(
-            host=dict(type="str", required=True),
-            port=dict(type="int"),
-            security=dict(type="str", choices=["starttls", "tls", "none"], default="starttls"),
-            user=dict(type="str"),
-            password=dict(type="str", no_log=True),
-            sender=dict(type="str", required=True),
-        ),
-        required_together=[("user", "password")],
-    ),
+    **channels.ARGUMENTS,
     background=dict(type="bool", default=False),
     within=dict(type="float", default=10),
     **records.ARGUMENTS,
-    **JIRA,
 )
-CHANNELS = {"slack": Slack, "pagerduty": PagerDuty, "statuspage": Statuspage, "mail": Mail, "jira": Jira}
 
 
 class IncidentNotify(Verb):
@@ -382,12 +271,7 @@ class IncidentNotify(Verb):
         for name in ("internal", "public"):
             self.params[name] = notices.clean(self.params[name], secrets)
         self.params["action_items"] = [notices.clean(item, secrets) for item in self.params["action_items"]]
-        recipients = {"mail": {"recipients": self.params["route"].get("mail") or []}}
-        self.notifiers = {
-            channel: made(**self.params[channel], **recipients.get(channel, {}))
-            for channel, made in CHANNELS.items()
-            if self.params[channel]
-        }
+        self.notifiers = channels.notifiers(self.params, self.params["route"].get("mail") or [])
         self.told = []
         self.began = time.time()
 

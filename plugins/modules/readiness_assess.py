@@ -23,7 +23,9 @@ description:
     O(backup_copy_region).
   - Certificates of the load balancers' listeners, and those that O(served) are met by, count when they are not valid, not for O(record), or
     end within 21 days. Where the load balancer's are said to be bad, what is served is not told again.
-  - Changes nothing.
+  - Whatever else it takes counts too, the permissions of this run among it, the bucket of the records, the alarms on their way to the
+    rulebook, and those who are told of incidents.
+  - Changes nothing, and sends nothing to anybody.
 options:
   scenarios:
     description: Names of the scenarios to look at, as their playbooks are called.
@@ -134,8 +136,67 @@ options:
       within_days:
         description: Where fewer than three recoveries are known, one must be so new. Without it none has to be.
         type: int
+  records:
+    description: The bucket that keeps the records of runs, which M(sre.runbooks.record_bucket) makes; none if nothing is said.
+    type: dict
+    suboptions:
+      bucket:
+        description: Its name.
+        type: str
+        required: true
+      region:
+        description: Its region.
+        type: str
+        required: true
+      account_id:
+        description: The account that it has to belong to.
+        type: str
+      kms_key_arn:
+        description: ARN of the key of KMS that it encrypts with, where it is one of the team's.
+        type: str
+  alarm_prefixes:
+    description: What the names of the service's alarms begin with. They are looked at where O(alarms_queue_url) is given.
+    type: list
+    elements: str
+    default: []
+  alarms_queue_url:
+    description:
+      - URL of the queue that the rulebook reads. Alarms that tell nobody, topics that do not lead to it, and alarms that have had no data for
+        a day are risks; not those that only scale, nor those that are a part of a composite alarm.
+    type: str
+  alarms_queue_region:
+    description: Its region. Default is O(region).
+    type: str
+  rulebook_url:
+    description: Where the rulebook listens for alerts. It is only asked whether it answers.
+    type: str
+  recovery_api:
+    description: The service's own recovery API, asked for the state of O(service) in O(cluster).
+    type: dict
+    suboptions:
+      url:
+        description: Where C(/api/v1) begins, without it.
+        type: str
+        required: true
+      token:
+        description: Its bearer token.
+        type: str
+  routes:
+    description:
+      - Who hears of an incident, by its severity, each as O(sre.runbooks.incident_notify#module:route). The notifiers that they lead to are
+        asked, without that anything is sent, whether they would take it. Nobody is told addresses that are in them.
+    type: dict
+    default: {}
+  severities:
+    description: How bad incidents may be, the worst first. That one must have a route, where there are any.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
+  - sre.runbooks.checks
   - sre.runbooks.database_login
+  - sre.runbooks.jira
+  - sre.runbooks.notifiers
   - sre.runbooks.verb
   - sre.runbooks.attributes
   - amazon.aws.common.modules
@@ -149,7 +210,9 @@ notes:
     C(rds:DescribeDBInstanceAutomatedBackups), C(cloudwatch:GetMetricData), C(route53:ListResourceRecordSets),
     C(route53:GetHealthCheck), C(elasticloadbalancing:DescribeListeners),
     C(elasticloadbalancing:DescribeListenerCertificates) and C(acm:DescribeCertificate),
-    C(iam:SimulatePrincipalPolicy), and C(iam:GetRole) of a role that has a path.
+    C(iam:SimulatePrincipalPolicy), and C(iam:GetRole) of a role that has a path,
+    C(s3:ListBucket), C(s3:GetBucketVersioning), C(s3:GetEncryptionConfiguration), C(s3:GetBucketPublicAccessBlock),
+    C(cloudwatch:DescribeAlarms), C(sns:ListSubscriptionsByTopic), C(sqs:GetQueueAttributes).
 seealso:
   - name: SimulatePrincipalPolicy
     description: What IAM's simulator weighs.
@@ -239,13 +302,17 @@ waited_seconds:
 import time
 
 from ansible_collections.sre.runbooks.plugins.module_utils import (
+    channels,
     ecs,
+    readiness_alarms,
     readiness_backups,
     readiness_certificates,
+    readiness_contacts,
     readiness_images,
     readiness_inventory,
     readiness_names,
     readiness_permissions,
+    readiness_records,
     readiness_replica,
     readiness_schema,
     readiness_secrets,
@@ -254,9 +321,25 @@ from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws, reaso
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import HIDDEN
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import LOGIN_ARGUMENTS, PASSWORD_SOURCES
 from ansible_collections.sre.runbooks.plugins.module_utils.readiness import UNKNOWN, Found
+from ansible_collections.sre.runbooks.plugins.module_utils.smoke import CHECK_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
-SERVICES = ("acm", "cloudwatch", "ecr", "ecs", "elbv2", "iam", "rds", "route53", "secretsmanager", "ssm", "sts")
+SERVICES = (
+    "acm",
+    "cloudwatch",
+    "ecr",
+    "ecs",
+    "elbv2",
+    "iam",
+    "rds",
+    "route53",
+    "s3",
+    "secretsmanager",
+    "sns",
+    "sqs",
+    "ssm",
+    "sts",
+)
 # Each has a CHECK, the SCENARIOS that it concerns (None for all), looks(aws, wanted, now) -> {resource: read}, and a pure
 # judge({resource: answer}, wanted, now) -> Found of those that answered.
 SUBJECTS = (
@@ -268,6 +351,9 @@ SUBJECTS = (
     readiness_names,
     readiness_certificates,
     readiness_permissions,
+    readiness_records,
+    readiness_alarms,
+    readiness_contacts,
 )
 RESOURCES = dict(
     cluster=dict(type="str"), service=dict(type="str"), db_instance=dict(type="str"), load_balancer_arn=dict(type="str")
@@ -303,6 +389,26 @@ ARGUMENTS = dict(
             within_days=dict(type="int"),
         ),
     ),
+    records=dict(
+        type="dict",
+        options=dict(
+            bucket=dict(type="str", required=True),
+            region=dict(type="str", required=True),
+            account_id=dict(type="str"),
+            kms_key_arn=dict(type="str", no_log=False),
+        ),
+    ),
+    alarm_prefixes=dict(type="list", elements="str", default=[]),
+    alarms_queue_url=dict(type="str"),
+    alarms_queue_region=dict(type="str"),
+    rulebook_url=dict(type="str"),
+    checks=CHECK_ARGUMENTS["checks"],
+    recovery_api=dict(
+        type="dict", options=dict(url=dict(type="str", required=True), token=dict(type="str", no_log=True))
+    ),
+    routes=dict(type="dict", default={}),
+    severities=dict(type="list", elements="str", default=[]),
+    **channels.ARGUMENTS,
     **RESOURCES,
     **LOGIN_ARGUMENTS,
 )
@@ -314,8 +420,10 @@ class ReadinessAssess(Verb):
     def __init__(self, module):
         super().__init__(module)
         self.inventory = module.params["inventory"]
-        # A result shows the parameters of its module (-vvv), and some of these values are passwords.
+        self.routes = module.params["routes"]
+        # A result shows the parameters of its module (-vvv), and some of these values are passwords, or addresses of persons.
         module.params["inventory"] = dict.fromkeys(self.inventory, HIDDEN)
+        module.params["routes"] = dict.fromkeys(self.routes, HIDDEN)
         standby = self.params["standby"]
         self.there = standby and Aws((standby["region"], *self.connection(module)[1:]))
 
@@ -323,7 +431,7 @@ class ReadinessAssess(Verb):
         wanted, now = self.params, time.time()
         named = readiness_inventory.named_by(wanted["scenarios"])
         findings = list(readiness_inventory.judge(self.inventory, named))
-        wanted = dict(wanted, definitions=self._definitions())
+        wanted = dict(wanted, definitions=self._definitions(), routes=self.routes)
         asked = {each: each.looks(self.aws, wanted, now) for each in SUBJECTS if _scenarios(each, wanted)}
         reads = {(each, resource): read for each, looks in asked.items() for resource, read in looks.items()}
         answers = dict(zip(reads, _all_together(list(reads.values())), strict=True))

@@ -87,9 +87,10 @@ waited_seconds:
   sample: 0.0
 """
 
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of, explain, is_denied
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtaken, Refusal
-from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
+from ansible_collections.sre.runbooks.plugins.module_utils.kept_bucket import BLOCKED, NOTHING, KeptBucket, plan
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 SERVICES = ("s3",)
 ARGUMENTS = dict(
@@ -97,8 +98,6 @@ ARGUMENTS = dict(
     account_id=dict(type="str"),
     kms_key_arn=dict(type="str", no_log=False),
 )
-BLOCKED = dict(BlockPublicAcls=True, IgnorePublicAcls=True, BlockPublicPolicy=True, RestrictPublicBuckets=True)
-NOTHING = {"exists": False, "versioning": None, "encryption": None, "key": None, "blocked": False}
 
 
 class RecordBucket(Verb):
@@ -106,70 +105,15 @@ class RecordBucket(Verb):
 
     INSTEAD = "records lie in it; where nobody needs them any more: empty it, then aws s3api delete-bucket"
 
+    plan = staticmethod(plan)
+    made = None
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.bucket = KeptBucket(self.aws, self.params["bucket"], self.aws.region, self.params["account_id"])
+
     def observe(self):
-        return dict(self._found() if self._exists() else NOTHING, region=self.aws.region)
-
-    def _exists(self):
-        name = self.params["bucket"]
-        try:
-            self._read("head_bucket")
-        except Exception as error:
-            if code_of(error) in ("404", "NoSuchBucket"):
-                return False
-            if code_of(error) in ("301", "PermanentRedirect"):
-                there = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "another region")
-                raise Refusal(
-                    f"bucket {name} is in {there}, not in {self.aws.region}: set its region, or name another"
-                ) from error
-            if is_denied(error):
-                # S3 tells nobody which of the two it is.
-                raise Refusal(
-                    f"{explain(error)}; where it has it, bucket {name} is of another account: name another"
-                ) from error
-            raise
-        return True
-
-    def _found(self):
-        encryption = self._or_none("get_bucket_encryption", "ServerSideEncryptionConfigurationNotFoundError")
-        rules = encryption["ServerSideEncryptionConfiguration"]["Rules"] if encryption else [{}]
-        default = rules[0].get("ApplyServerSideEncryptionByDefault", {})
-        block = self._or_none("get_public_access_block", "NoSuchPublicAccessBlockConfiguration") or {}
-        return {
-            "exists": True,
-            "versioning": self._read("get_bucket_versioning").get("Status"),
-            "encryption": default.get("SSEAlgorithm"),
-            "key": default.get("KMSMasterKeyID"),
-            "blocked": all(block.get("PublicAccessBlockConfiguration", {}).get(name) for name in BLOCKED),
-        }
-
-    def _or_none(self, operation, absent):
-        try:
-            return self._read(operation)
-        except Exception as error:
-            if code_of(error) == absent:
-                return None
-            raise
-
-    @staticmethod
-    def plan(observed, wanted):
-        name, key = wanted["bucket"], wanted["kms_key_arn"]
-        steps, after = [], {"exists": True, "versioning": "Enabled", "blocked": True}
-        if not observed["exists"]:
-            # S3 encrypts what comes to a new bucket, so what is left to do is known once it is there.
-            what = f"make the bucket {name} in {observed['region']}"
-            steps.append(Step("create", what, False, True, look_again=True))
-        if observed["versioning"] != "Enabled":
-            what = f"keep all versions of what is in {name}"
-            steps.append(Step("keep_versions", what, observed["versioning"], "Enabled"))
-        if key and observed["key"] != key:
-            after |= {"encryption": "aws:kms", "key": key}
-            steps.append(Step("encrypt", f"encrypt what comes to {name} with {key}", observed["key"], key))
-        elif not observed["encryption"]:
-            after["encryption"] = "AES256"
-            steps.append(Step("encrypt", f"encrypt what comes to {name}", None, "AES256"))
-        if not observed["blocked"]:
-            steps.append(Step("block", f"let nothing in {name} become public", False, True))
-        return Plan(tuple(steps), after)
+        return self.bucket.observe()
 
     def create(self):
         region, name = self.aws.region, self.params["bucket"]
@@ -200,8 +144,6 @@ class RecordBucket(Verb):
     def view(self, observed):
         return {name: observed[name] for name in NOTHING}
 
-    made = None
-
     def observe_end(self):
         self.made = self.observe()
         return self.made
@@ -212,15 +154,8 @@ class RecordBucket(Verb):
         ok = not self.plan(self.made, self.params).steps
         return {"verification": [{"name": f"record bucket {self.params['bucket']}", "ok": ok}]}
 
-    def _read(self, operation):
-        return self.aws.read("s3", operation, **self._named())
-
     def _change(self, operation, **arguments):
-        self.aws.change("s3", operation, **self._named(), **arguments)
-
-    def _named(self):
-        owner = self.params["account_id"]
-        return {"Bucket": self.params["bucket"], **({"ExpectedBucketOwner": owner} if owner else {})}
+        self.aws.change("s3", operation, **self.bucket.named, **arguments)
 
 
 def main():

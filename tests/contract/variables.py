@@ -17,6 +17,7 @@ from iam.reached import reached
 # What ansible itself brings, and what a template sets in a loop.
 MAGIC = {
     "ansible_check_mode",
+    "ansible_play_hosts_all",
     "ansible_playbook_python",
     "ansible_run_tags",
     "groups",

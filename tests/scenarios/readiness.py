@@ -84,7 +84,9 @@ class Way:
         (finding,) = seen.findings
         assert (finding["check"], self.resource in finding["resource"]) == (self.check, True), finding
         assert self.because in finding["because"] and finding["fix"], finding
-        assert seen.run.mutations == seen.run.lease_calls == []
+        # Where the inventory names a bucket for records, its own goes there.
+        changes = [each for each in seen.run.mutations if not each.startswith("s3:PutObject ")]
+        assert changes == seen.run.lease_calls == []
         self.prove(world)
 
 

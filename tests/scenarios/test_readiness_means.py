@@ -10,12 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
-from readiness import Way
+import readiness
+from alarms import Ringing, ringing
+from readiness import Way, refuses
 from runbook import Result, Runbook, Running
-from world import World
+from world import EAST, WEST, World, wait_until
+
+from ansible_collections.sre.runbooks.plugins.module_utils import record_mirror
+from ansible_collections.sre.runbooks.tests.unit.notifier_services import PERSON, Services
 
 USER = "oncall"
 POLICY = "what-the-oncall-may"
@@ -32,9 +38,9 @@ class Saying(Runbook):
 
 
 @pytest.fixture
-def told(any_world: World) -> Iterator[World]:
-    """A world whose playbooks can be told more."""
-    yield World(any_world.sandbox, Saying(any_world.runbook.sandbox, any_world.runbook.incidents))
+def told(any_world: World, tmp_path: Path) -> Iterator[World]:
+    """A world whose playbooks can be told more, with records of its own, so that nobody joins an incident of these tests."""
+    yield World(any_world.sandbox, Saying(any_world.sandbox, tmp_path / "incidents"))
     any_world.sandbox.heal()
 
 
@@ -49,6 +55,38 @@ def oncall(world: World, **statement: Any) -> None:
     world.runbook.said |= {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
 
 
+@pytest.fixture
+def services(told: World) -> Iterator[Services]:
+    """Of a P0 everybody hears, and Slack of each run."""
+    there = Services()
+    routes = {"P0": {"slack": ["#incidents"], "mail": [PERSON], "jira": True}, "run": {"slack": ["#incidents"]}}
+    told.runbook.said |= {**there.inventory, "notify_routes": routes, "notify_within": 2}
+    yield there
+    there.close()
+
+
+def rings(world: World) -> Ringing:
+    """An alarm that comes to the queue of the inventory."""
+    alarm = ringing(world)
+    world.runbook.said |= {"alarms_queue_url": alarm.queue, "alarms_queue_region": EAST}
+    return alarm
+
+
+def has_bucket(world: World) -> str:
+    """The inventory names a bucket for the records, which nobody has made."""
+    world.runbook.said |= {"record_bucket": "regami-records", "record_bucket_region": WEST}
+    return "regami-records"
+
+
+def sets(name: str, **parts: Any) -> Callable[[World], None]:
+    """The inventory has other parts of a variable."""
+
+    def spoil(world: World) -> None:
+        world.runbook.said[name] = {**world.runbook.said[name], **parts}
+
+    return spoil
+
+
 def says(playbook: str, words: str, **variables: Any) -> Callable[[World], None]:
     """The proof that the real playbook says so, be it before or after its changes."""
 
@@ -59,10 +97,141 @@ def says(playbook: str, words: str, **variables: Any) -> Callable[[World], None]
     return prove
 
 
+def is_not_delivered(world: World) -> None:
+    """The run says so, and delivers its record once there is a bucket."""
+    run = world.runbook.run("kill_queries")
+    assert "the records in regami-records cannot be had" in json.dumps(run.timeline), run.output
+    assert record_mirror.is_whole(str(run.folder)) is False
+    world.aws("s3", WEST).create_bucket(Bucket="regami-records", CreateBucketConfiguration={"LocationConstraint": WEST})
+    wait_until(lambda: record_mirror.is_whole(str(run.folder)), "the record is delivered")
+
+
+def is_not_heard(world: World) -> None:
+    """The alarm rings, and nothing comes to the queue that the rulebook reads."""
+    assert not Ringing(world, world.runbook.said["alarms_queue_url"], "").heard()
+
+
+WRONG = {"name": "health", "url": "http://127.0.0.1:1/health"}
+# What concerns a whole service concerns each scenario: one of them is looked at.
+FOR_ONE = {"scenario": "kill_queries"}
+WAYS = [
+    Way(
+        "2: no table for leases",
+        spoil=lambda world: world.aws("dynamodb", WEST).delete_table(TableName=world.sandbox.state["lock_table"]),
+        flagged={"kill_queries": "not_ready"},
+        check="incident_lock",
+        resource="regami-api",
+        because="sre-incident-locks",
+        prove=refuses("kill_queries", "sre-incident-locks"),
+        **FOR_ONE,
+    ),
+    Way(
+        "3: no bucket for records",
+        spoil=has_bucket,
+        flagged={"kill_queries": "risk"},
+        check="record_bucket",
+        resource="regami-records",
+        because="bootstrap.yml would make the bucket regami-records in us-west-2",
+        prove=is_not_delivered,
+        **FOR_ONE,
+    ),
+    Way(
+        "4: the actions of an alarm are switched off",
+        spoil=lambda world: rings(world).silence(),
+        flagged={"kill_queries": "risk"},
+        check="alarms",
+        resource="regami-api-5xx",
+        because="its actions are switched off",
+        prove=is_not_heard,
+        **FOR_ONE,
+    ),
+    Way(
+        "5: the queue of the rulebook is subscribed to nothing",
+        spoil=lambda world: rings(world).unsubscribe(),
+        flagged={"kill_queries": "risk"},
+        check="alarms",
+        resource=":alarms",
+        because="is not subscribed to it",
+        prove=is_not_heard,
+        **FOR_ONE,
+    ),
+    Way(
+        "6: the token of Slack was revoked",
+        spoil=sets("notify_slack", token="xoxb-revoked"),
+        flagged={"kill_queries": "risk"},
+        check="contacts",
+        resource="slack",
+        because="Slack answered invalid_auth to auth.test",
+        prove=says("kill_queries", "not told yet: slack #incidents: Slack answered invalid_auth"),
+        **FOR_ONE,
+    ),
+    Way(
+        "7: the mail server is down",
+        spoil=sets("notify_mail", port=1),
+        flagged={"kill_queries": "risk"},
+        check="contacts",
+        resource="mail",
+        because="no answer of the mail server",
+        prove=says("incident_open", "not told yet: mail: no answer of the mail server", title="down", severity="P0"),
+        **FOR_ONE,
+    ),
+    Way(
+        "8: nobody hears of the worst",
+        spoil=sets("notify_routes", P0={}),
+        flagged={"kill_queries": "risk"},
+        check="contacts",
+        resource="P0",
+        because="nobody hears of severity P0",
+        prove=says("incident_open", "nobody hears of severity P0", title="down", severity="P0"),
+        **FOR_ONE,
+    ),
+    Way(
+        "9: the token of the recovery API is wrong",
+        spoil=lambda world: world.runbook.said.update(recovery_api_token="wrong"),
+        flagged={"kill_queries": "risk"},
+        check="contacts",
+        resource="recovery API",
+        because="the recovery API refuses the token",
+        prove=refuses("rollback_deployment", "the recovery API refuses the token", strategy="api"),
+        **FOR_ONE,
+    ),
+    Way(
+        "10: a smoke test that cannot pass",
+        spoil=lambda world: world.runbook.said.update(smoke_tests=[WRONG]),
+        flagged={"kill_queries": "risk"},
+        check="contacts",
+        resource="smoke tests",
+        because="health: no answer",
+        prove=says("recovery_validation", "FAILED: health"),
+        **FOR_ONE,
+    ),
+]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.usefixtures("services")
+def test_a_way_of_having_no_means(told: World, way: Way) -> None:
+    way.show(told)
+
+
+@pytest.mark.soak
+def test_with_all_means_nothing_is_flagged(told: World, services: Services) -> None:
+    """And a notice of all that was asked has come to nobody."""
+    readiness.begin(told)
+    assert rings(told).heard()
+    told.aws("s3", WEST).create_bucket(Bucket=has_bucket(told), CreateBucketConfiguration={"LocationConstraint": WEST})
+    assert told.runbook.run("bootstrap").returncode == 0
+    seen = readiness.look(told)
+    assert (seen.run.returncode, seen.flagged) == (0, {}), seen.run.output
+    assert services.told == []
+    assert {"slack", "mail", "jira"} <= {name for name, _call in services.calls}
+
+
 def test_a_permission_of_the_failover_is_missing(told: World) -> None:
     """Without it the failover begins, and stops in the middle."""
     Way(
-        "nothing allows the on-call to promote a replica",
+        "1: nothing allows the on-call to promote a replica",
         spoil=lambda world: oncall(world, NotAction="rds:PromoteReadReplica"),
         flagged={"db_failover": "not_ready"},
         check="permissions",

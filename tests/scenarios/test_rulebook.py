@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from alarms import ringing
 from rulebook import of_alertmanager, started
 from runbook import REPOSITORY
 from world import EAST, World, wait_until
@@ -101,35 +102,6 @@ def test_alerts_start_what_looks_and_people_what_changes(stand_in: Path, tmp_pat
     assert ("approve", "api+web", "jane ") in seen
 
 
-def ringing(world: World) -> str:
-    """An alarm that tells a queue; the queue's URL."""
-    topic = world.aws("sns").create_topic(Name="alarms")["TopicArn"]
-    sqs = world.aws("sqs")
-    queue = sqs.create_queue(QueueName="alarms")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    world.aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    world.aws("cloudwatch").put_metric_alarm(
-        AlarmName="regami-api-5xx",
-        AlarmDescription="errors above 1 % runbook_host=api-sandbox",
-        Namespace="AWS/ApplicationELB",
-        MetricName="HTTPCode_Target_5XX_Count",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="GreaterThanThreshold",
-        AlarmActions=[topic],
-        OKActions=[topic],
-    )
-    return queue
-
-
-def set_alarm(world: World, state: str) -> None:
-    world.aws("cloudwatch").set_alarm_state(
-        AlarmName="regami-api-5xx", StateValue=state, StateReason="as the metric has it"
-    )
-
-
 @pytest.fixture
 def services() -> Iterator[Services]:
     there = Services()
@@ -162,7 +134,7 @@ def beside(services: Services, folder: Path) -> Path:
 def test_from_the_alarm_to_the_review_with_no_hand_on_it_but_the_approval(
     world: World, services: Services, tmp_path: Path
 ) -> None:
-    queue = ringing(world)
+    alarm = ringing(world)
     world.start_users()
     world.sandbox.fault("bad-build", build="erroring")
     wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 40, "users see errors")
@@ -176,19 +148,19 @@ def test_from_the_alarm_to_the_review_with_no_hand_on_it_but_the_approval(
     endpoint = world.aws("sqs").meta.endpoint_url
     told = {
         "playbooks": str(REPOSITORY / "playbooks"),
-        "alarms_queue_url": queue,
+        "alarms_queue_url": alarm.queue,
         "alarms_queue_region": EAST,
         "alarms_endpoint_url": endpoint,
     }
     inventory = REPOSITORY / "extensions/eda/inventory.yml"
     with started(tmp_path, REPOSITORY / "ansible.cfg", inventory, environment, env="sandbox", **told) as rulebook:
-        set_alarm(world, "ALARM")
+        alarm.set("ALARM")
         proposal = re.search(r"(\S+) waits for an approval", rulebook.until(" waits for an approval"))[1]
         assert not [event for event in events(tmp_path) if event.get("calls")], "nothing is changed before"
         assert rulebook.decide({"proposal": proposal, "by": "jane"}) == 200
         rulebook.until("RECOVERED in")
         world.stop_users()
-        set_alarm(world, "OK")
+        alarm.set("OK")
         rulebook.until("the last alert is over: errors above 1 %")
         rulebook.until("NOTED in", "told: jira: OPS-3")
     seen = [

@@ -178,6 +178,7 @@ class Slack:
 
     def __init__(self) -> None:
         self.channels: dict[str, dict] = {}
+        self.scopes = "chat:write,channels:manage,channels:join,channels:read,channels:history"
         for number, name in enumerate(CHANNELS.values()):
             self._made(name.lstrip("#"), is_member=not number)
 
@@ -206,7 +207,7 @@ class Slack:
                 raise _Error("invalid_auth")
             name = path.removeprefix("api/")
             data, heard = getattr(self, f"_{name.replace('.', '_')}")({**query, **body})
-            return Answer(200, {"ok": True, **data}), heard
+            return Answer(200, {"ok": True, **data}, {"X-OAuth-Scopes": self.scopes}), heard
         except _Error as error:
             return Answer(200, {"ok": False, "error": str(error)}), ""
 
@@ -215,6 +216,10 @@ class Slack:
             if asked == channel["id"] or (names and asked.lstrip("#") == channel["name"]):
                 return channel
         raise _Error("channel_not_found")
+
+    def _auth_test(self, body: dict) -> tuple[dict, str]:
+        """https://docs.slack.dev/reference/methods/auth.test"""
+        return {"team": "regami", "user_id": "U0123ROBOT"}, ""
 
     def _chat_postMessage(self, body: dict) -> tuple[dict, str]:
         channel = self._channel(body["channel"], names=True)
@@ -315,6 +320,8 @@ class Statuspage:
     def serve(self, method: str, path: str, query: dict, body: dict, auth: str) -> tuple[Answer, str]:
         if auth != f"OAuth {SECRETS['statuspage']}":
             return Answer(401, {"error": "Could not authenticate"}), ""
+        if (method, path) == ("GET", f"v1/pages/{PAGE}/components"):
+            return Answer(200, [{"id": COMPONENT, "name": "API", "status": self.component}]), ""
         place = path.removeprefix(f"v1/pages/{PAGE}/incidents")
         if place == path:
             return Answer(404, {"error": "Not found"}), ""
@@ -369,6 +376,12 @@ class Jira:
     def serve(self, method: str, path: str, query: dict, body: dict, auth: str) -> tuple[Answer, str]:
         if auth != "Basic " + base64.b64encode(f"robot@regami.test:{SECRETS['jira']}".encode()).decode():
             return Answer(401, {"errorMessages": ["Client must be authenticated to access this resource."]}), ""
+        if path == "rest/api/2/myself":
+            return Answer(200, {"accountId": "robot"}), ""
+        if path.startswith("rest/api/2/project/"):
+            known = {"key": PROJECT, "issueTypes": [{"name": "Task"}, {"name": "Bug"}]}
+            is_ours = path.endswith(f"/{PROJECT}")
+            return Answer(200, known) if is_ours else Answer(404, {"errorMessages": ["No project could be found"]}), ""
         if (method, path) == ("POST", "rest/api/2/search/jql"):
             return self._search(body), ""
         if (method, path) == ("POST", "rest/api/2/issue"):

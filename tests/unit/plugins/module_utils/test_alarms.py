@@ -22,7 +22,8 @@ class Region:
 
     region = "us-east-1"
 
-    def read(self, _api, _operation, AlarmNamePrefix=None, StateValue=None, NextToken=None):
+    def read(self, _api, _operation, AlarmTypes, AlarmNamePrefix=None, StateValue=None, NextToken=None):
+        assert "CompositeAlarm" in AlarmTypes, "CloudWatch leaves them out otherwise"
         if StateValue == "ALARM":
             return {"MetricAlarms": [_alarm("anybodys", "ALARM", 3)]}
         if AlarmNamePrefix == "regami-db":
