@@ -10,7 +10,7 @@ import random
 import pytest
 import yaml
 
-from ansible_collections.sre.runbooks.plugins.module_utils import lease
+from ansible_collections.sre.runbooks.plugins.module_utils import estimates, lease
 from drills import result, scenario, score, steady, turns
 from drills.collection import REPOSITORY, record
 
@@ -150,3 +150,10 @@ def test_each_kind_is_due_once_a_month() -> None:
     due = yaml.safe_load((REPOSITORY / "drills" / "schedule.yml").read_text())["schedule"]
     assert [each["kind"] for each in due] == list(scenario.KINDS)
     assert all("RRULE:FREQ=MONTHLY;INTERVAL=1;" in each["rrule"] for each in due)
+
+
+def test_the_drills_that_readiness_names_are_there() -> None:
+    there = scenario.read()
+    for name, (drill, kind) in estimates.DRILLS.items():
+        assert there[drill].kind == kind
+        assert any(name in breakage.mended_by for breakage in there[drill].breakages)

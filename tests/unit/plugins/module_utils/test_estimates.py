@@ -126,15 +126,6 @@ def test_of_records_that_could_not_all_be_read_nothing_is_said_to_be_unknown():
     assert len(estimates.risks(known, NOW, is_complete=True)) == 1
 
 
-def test_the_drills_are_those_that_there_are():
-    from drills import scenario
-
-    there = scenario.read()
-    for name, (drill, kind) in estimates.DRILLS.items():
-        assert there[drill].kind == kind
-        assert any(name in breakage.mended_by for breakage in there[drill].breakages)
-
-
 def report(**more):
     return {
         "playbook": "db_failover",

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import pytest
-from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.extra_vars import (
@@ -55,7 +54,8 @@ def test_what_the_playbook_knows_passes(said):
 
 
 def test_what_a_space_cuts_off_is_refused_and_not_told():
-    said = parse_kv("env=prod db_admin_password=correct horse")
+    # As ansible reads -e "env=prod db_admin_password=correct horse".
+    said = {"env": "prod", "db_admin_password": "correct", "_raw_params": "horse"}
     assert refused(**said) == (
         'what follows a space in -e has no name, and is lost: say -e \'{"name": "two words"}\'; nothing was changed'
     )

@@ -30,14 +30,14 @@ def services() -> Iterator[Services]:
     there.close()
 
 
-def wanted(services, route=ROUTE, **more):
+def wanted(services, route=None, **more):
     given = {name.removeprefix("notify_"): dict(value) for name, value in services.inventory.items()}
     known = {
         name: {part: option.get("default") for part, option in spec["options"].items()} | given[name]
         for name, spec in channels.ARGUMENTS.items()
     }
     usual = {"checks": [], "dns_servers": [], "rulebook_url": None, "recovery_api": None, "cluster": None}
-    return {**usual, **known, "routes": {"P0": route}, "severities": ["P0", "P1"], **more}
+    return {**usual, **known, "routes": {"P0": ROUTE if route is None else route}, "severities": ["P0", "P1"], **more}
 
 
 def found(asked):
