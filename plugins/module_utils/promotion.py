@@ -20,7 +20,8 @@ def plan(observed, wanted):
 
     Args:
         observed: {replica, source: `rds.instance()` dicts (source may be None or Unreachable), replica_facts, source_facts:
-            `Database.facts()` or the exception that says why not, lag_metric, alive_metric, quarantined, was_promoted, now, ids}.
+            `Database.facts()` or the exception that says why not, lag_metric, alive_metric, quarantined, unknown_groups (of
+            fence_security_groups), was_promoted, now, ids}.
         wanted: the module's parameters.
 
     Raises:
@@ -203,6 +204,15 @@ def _finish(observed, wanted, endpoint):
             f"{replica['id']} is not a replica, and nothing says that it was promoted from {ids['source']}: check "
             f"db_instance in the inventory, or take it as it is with -e accept_standalone=true; nothing was changed"
         )
+    alive = isinstance(source_facts, dict) and not source_facts["in_recovery"]
+    takes_writes = alive and not source_facts["read_only"]
+    # Ours were fenced first, or silent; of one by a person, in a drill or by mistake, the primary may know nothing.
+    if takes_writes and came_from != ids["source"] and not wanted["accept_standalone"]:
+        raise Refusal(
+            f"{replica['id']} was promoted by hand, and {ids['source']} still takes writes, which {replica['id']} does not get: "
+            f"make it a replica again with playbooks/db_reprotect.yml, or give up what was written since with "
+            f"-e accept_standalone=true; nothing was changed"
+        )
     steps, notes = [], []
     if replica["status"] not in rds.SERVING:
         rds.is_available(replica)
@@ -211,8 +221,7 @@ def _finish(observed, wanted, endpoint):
         )
     if isinstance(facts, dict) and (facts["read_only"] or facts["in_recovery"]):
         steps.append(Step("open_for_writes", f"let {replica['id']} take writes", "read-only", "writable"))
-    alive = isinstance(source_facts, dict) and not source_facts["in_recovery"]
-    if alive and not source_facts["read_only"]:
+    if takes_writes:
         steps.append(
             Step(
                 "fence",
@@ -242,6 +251,12 @@ def _quarantine(observed, wanted):
     source, groups = observed["source"], wanted["fence_security_groups"]
     if not groups or observed["quarantined"] or not isinstance(source, dict) or source["status"] not in rds.SERVING:
         return []
+    if unknown := observed["unknown_groups"]:
+        # After the promotion is too late to find that out: the run would stop half way.
+        raise Refusal(
+            f"{observed['ids']['source_region']} has no security group {', '.join(unknown)} to fence {source['id']} with: mend "
+            f"db_fence_security_groups in the inventory, or leave it out; nothing was changed"
+        )
     return [
         Step(
             "quarantine",

@@ -26,6 +26,15 @@ def all_groups(aws, filters):
     return aws.read("ec2", "describe_security_groups", Filters=asked)["SecurityGroups"]
 
 
+def not_there(aws, groups, region):
+    """Those of these ids that the region has no security group of."""
+    if not groups:
+        return []
+    asked = [{"Name": "group-id", "Values": list(groups)}]
+    found = aws.read("ec2", "describe_security_groups", region=region, Filters=asked)["SecurityGroups"]
+    return sorted(set(groups) - {each["GroupId"] for each in found})
+
+
 def covers(rule, port, protocol="tcp"):
     """Whether a rule is about a port of `protocol`, tcp or udp."""
     return rule["IpProtocol"] == "-1" or (

@@ -163,7 +163,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     rds,
     smoke,
 )
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, reason, together
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, is_denied, reason, together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import WORKLOAD_ARGUMENT, Reader
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
@@ -212,6 +212,8 @@ class OutageAssess(Verb):
         )
         database = seen["database"]
         if isinstance(database, Exception):  # the API of RDS: that tells nothing of the database
+            if is_denied(database):
+                self.aws.do_without(database)
             database = outage.Database(self.params["db_instance"], f"unknown ({reason(database)})")
         return outage.Observed(now=time.time(), complaints=seen["users"], database=database, **seen["service"])
 
@@ -278,6 +280,8 @@ class OutageAssess(Verb):
     def _known_errors(self, groups):
         """None, too, where CloudWatch does not tell: everything else still does."""
         errors = attempt(lambda: self._errors(groups), Stop, ClientError)
+        if is_denied(errors):
+            self.aws.do_without(errors)
         return None if isinstance(errors, Exception) else errors
 
     def _errors(self, groups):

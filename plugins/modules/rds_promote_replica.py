@@ -50,13 +50,14 @@ options:
   accept_standalone:
     description:
       - Take an instance that is no replica, and of which neither its tags nor its events say that it was promoted from
-        O(source_instance), for the promoted one. B(Risk:) it may hold other data.
+        O(source_instance), for the promoted one; or one that was promoted by hand while O(source_instance) still takes writes.
+        B(Risk:) it may hold other data, and lacks what was written since.
     type: bool
     default: false
   fence_security_groups:
     description:
       - Security groups without any ingress rule that the old primary gets in place of its own, so that nothing
-        new connects to it. They are in O(source_region). Established connections are ended by the read-only fence.
+        new connects to it. They are in O(source_region); one that is not there refuses. Established connections are ended by the read-only fence.
     type: list
     elements: str
     default: []
@@ -187,12 +188,13 @@ from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import
     Login,
 )
 from ansible_collections.sre.runbooks.plugins.module_utils.promotion import plan
+from ansible_collections.sre.runbooks.plugins.module_utils.security_groups import not_there
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
 # Seconds that a promotion usually takes (runbook 1, step 4 says 5 to 10 minutes).
 USUAL_PROMOTION = 420
 
-SERVICES = ("rds", "cloudwatch", "dynamodb", "secretsmanager")
+SERVICES = ("rds", "cloudwatch", "dynamodb", "ec2", "secretsmanager")
 ARGUMENTS = dict(
     db_instance=dict(type="str", required=True),
     source_instance=dict(type="str", required=True),
@@ -238,7 +240,9 @@ class RdsPromoteReplica(Verb):
         quarantined = isinstance(source, dict) and source["security_groups"] == sorted(
             self.params["fence_security_groups"]
         )
-        seen["quarantined"] = bool(self.params["fence_security_groups"]) and quarantined
+        groups = self.params["fence_security_groups"]
+        seen["quarantined"] = bool(groups) and quarantined
+        asks_groups = isinstance(source, dict) and not seen["quarantined"]
         seen.update(
             together(
                 replica_facts=lambda: rds.ask(seen["replica"], self.login),
@@ -247,8 +251,14 @@ class RdsPromoteReplica(Verb):
                     if seen["quarantined"]
                     else rds.ask(source, self.login)
                 ),
+                # No answer stops no failover: nor could the region be told to change anything.
+                unknown_groups=lambda: (
+                    attempt(lambda: not_there(self.aws, groups, self.source_region), Unreachable) if asks_groups else []
+                ),
             )
         )
+        if isinstance(seen["unknown_groups"], Unreachable):
+            seen["unknown_groups"] = []
         seen["was_promoted"] = self._events_say_promoted(seen)
         seen["now"] = time.time()
         seen["ids"] = {

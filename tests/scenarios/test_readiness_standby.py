@@ -377,8 +377,11 @@ def test_another_schema_in_a_database_of_its_own_is_named_and_true(world: World)
     world.sandbox.heal("schema-drift")
     seen = look(world, scenario="db_failover")
     assert seen.flagged == {"db_failover": "not_ready"}, seen.run.output
-    (finding,) = seen.findings
-    assert (finding["check"], finding["resource"]) == ("schema", REPLICA), finding
+    found = {each["check"]: each for each in seen.findings}
+    # Nor would it be promoted: the primary still takes writes.
+    assert set(found) == {"rds_promote_replica", "schema"}, found
+    finding = found["schema"]
+    assert finding["resource"] == REPLICA
     assert f"is {schema(world, WEST)}, and that of {PRIMARY} is {schema(world, EAST)}" in finding["because"]
     page = {"name": "audit search", "url": f"{world.sandbox.state['public_url']}/v1/audit/search"}
     run = world.runbook.run("db_failover", accept_standalone=True, smoke_tests=[page])

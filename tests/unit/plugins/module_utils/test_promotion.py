@@ -83,6 +83,7 @@ def observed(**changes):
         "lag_metric": [(NOW - 30, 0.0)],
         "alive_metric": [(NOW - 30, 2.0)],
         "quarantined": False,
+        "unknown_groups": [],
         "was_promoted": False,
         "now": NOW,
         "ids": {
@@ -231,6 +232,16 @@ def test_promoted_by_hand_is_recognised_by_its_events():
     by_hand = replica(source=None)
     assert plan(observed(replica=by_hand, replica_facts=facts(), was_promoted=True, **FENCED), WANTED).steps == ()
     assert "accept_standalone" in refusal(observed(replica=by_hand, replica_facts=facts(), **FENCED))
+
+
+def test_promoted_by_hand_does_not_take_over_from_a_primary_that_takes_writes():
+    seen = observed(replica=replica(source=None), replica_facts=facts(), was_promoted=True)
+    assert "regami-db-primary still takes writes" in refusal(seen)
+    assert done(plan(seen, {**WANTED, "accept_standalone": True})) == ["fence", "quarantine"]
+
+
+def test_group_to_fence_with_that_is_not_there_refuses_before_the_promotion():
+    assert "no security group sg-fence" in refusal(observed(unknown_groups=["sg-fence"]))
 
 
 def test_killed_between_promotion_and_opening_goes_on():
