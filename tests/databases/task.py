@@ -35,6 +35,7 @@ def kill(cluster: Cluster, check: bool = False, **given: Any) -> dict[str, Any]:
 
     module = SimpleNamespace(
         params=options,
+        argument_spec=pg_kill_queries.ARGUMENTS,
         check_mode=check,
         exit_json=lambda **answer: leave(False, **answer),
         fail_json=lambda **answer: leave(True, **answer),

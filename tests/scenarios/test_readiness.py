@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pytest
 import readiness
 from readiness import Way, look, refuses
 from world import World
@@ -30,10 +31,12 @@ def test_a_revision_that_is_gone(world: World) -> None:
         resource="regami-service",
         because="regami-api:3 was deregistered (INACTIVE)",
         prove=refuses("rollback_deployment", "regami-api:3 was deregistered (INACTIVE)"),
+        scenario="db_failover,rollback_deployment",
     )
     way.show(world)
 
 
+@pytest.mark.soak
 def test_a_region_that_does_not_answer_cannot_be_told(world: World) -> None:
     readiness.begin(world)
     world.sandbox.fault("region-cut", region="us-east-1")
