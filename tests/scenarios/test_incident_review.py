@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from world import Switchover, World
 
+from ansible_collections.sre.runbooks.plugins.modules.incident_review import COUNTED, RECORDED
+
 
 def test_a_switchover_is_reviewed(switchover: Switchover, any_world: World) -> None:
     name = switchover.run.folder.name
@@ -17,8 +19,8 @@ def test_a_switchover_is_reviewed(switchover: Switchover, any_world: World) -> N
     assert "promote regami-db-replica" in text
     assert "| for good: " in text and "db_reprotect" in text
     assert "| **Mitigated** | " in text and "db_failover of sandbox had recovered and verified it" in text
-    # The load balancers of both regions were asked, and so was the objective.
-    assert "whole minutes, as load balancers counted" in text and "99.9 % over 30 days allows 43 min" in text
+    # The load balancers of both regions were asked, or the run had when a test since has set them back; and so was the objective.
+    assert any(counted in text for counted in (COUNTED, RECORDED)) and "99.9 % over 30 days allows 43 min" in text
     assert "## Not seen" not in text
     page = (drafts / f"{name}.html").read_text()
     assert page.count('<svg class="track"') > 5 and 'aria-label="db connections of regami-db-primary' in page
