@@ -40,18 +40,18 @@ class Outcome:
 
 def play(sandbox: Sandbox, cause: str, seed: int, seconds: float | None = None) -> Outcome:
     """Let it happen, look, and put it right."""
-    before = _users(sandbox)
+    before = users(sandbox)
     pace = {} if seconds is None else {"seconds": seconds}
     sandbox.fault("incident", cause=cause, seed=seed, **pace)
     try:
         answer = diagnose(sandbox)
-        felt = felt_between(before, _users(sandbox))
+        felt = felt_between(before, users(sandbox))
     finally:
         sandbox.heal("incident")
     return Outcome(cause, seed, answer["cause"], answer["confidence"], answer["causes"], felt, answer)
 
 
-def _users(sandbox: Sandbox) -> dict[str, list[dict]]:
+def users(sandbox: Sandbox) -> dict[str, list[dict]]:
     """What users have noted so far."""
     found = {}
     for name in ("acks", "reads", "errors"):

@@ -50,7 +50,8 @@ def _kind(kind, places=(LOGS, TASKS)):
         if not logged:
             return Evidence(f"{lines[0].text}", strength)
         first = max(logged, key=lambda each: each.count)
-        text = f"{sum(each.count for each in logged)} x {first.example or first.text}, {share:.0%} of the new errors"
+        text = f"{sum(each.count for each in logged)} x {first.example or first.text}"
+        text += f", {share / signals.news:.0%} of {signals.all_errors}"
         return Evidence(f"{text}{since(min(each.since for each in logged))}", strength)
 
     return look
@@ -117,7 +118,8 @@ def _one_task(signals):
     if signals.running < 2 or count < ERRORS_OF_ONE or count < ALL_OF_ONE * total:
         return None
     return Evidence(
-        f"{count} of {total} new errors come from 1 of {signals.running} tasks or hosts: {name}", count / total
+        f"{count} of {total} of {signals.all_errors} come from 1 of {signals.running} tasks or hosts: {name}",
+        signals.news * count / total,
     )
 
 

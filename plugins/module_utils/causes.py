@@ -46,6 +46,8 @@ SHOULD_HAVE_COME, QUIET = 5, 5
 HUSH = 2
 # What users feel.
 FELT = ("error_percent", "p50", "p95", "p99")
+# Errors that go on as they always did are no news: where no others are, they speak for a cause, but too softly to name it alone.
+NO_NEWS = 0.25
 # A kind of error with less than this of all the new errors began none of them.
 FEWEST = 0.05
 
@@ -137,11 +139,20 @@ class Signals:
     def _surging(self):
         return [each for each in self.patterns if each["surge"] is not None]
 
+    @property
+    def news(self):
+        """How much the errors of the logs tell of this trouble, 0 to 1."""
+        return 1.0 if self._surging else NO_NEWS
+
+    @property
+    def all_errors(self):
+        """What a share of them is a share of, for people."""
+        return "the new errors" if self._surging else "the errors, none of which is new"
+
     def _logged(self, is_meant):
-        # Errors that go on as they always did are no news, unless nothing else is there to be read.
         said = [each for each in map(_said, self._surging or self.patterns) if is_meant(each)]
-        total, faith = sum(each.count for each in said), 1.0 if self._surging else 0.5
-        return [replace(each, share=faith * each.count / total) for each in said if each.count >= FEWEST * total]
+        total = sum(each.count for each in said)
+        return [replace(each, share=self.news * each.count / total) for each in said if each.count >= FEWEST * total]
 
     @cached_property
     def said(self):

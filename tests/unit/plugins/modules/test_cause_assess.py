@@ -196,6 +196,15 @@ def test_a_warning_that_names_no_cause_is_no_defect_of_the_new_build():
     assert blamed.score < 0.3 and "100% of the new errors name something else" in blamed.evidence_against[0]
 
 
+def test_errors_that_go_on_as_always_name_no_cause_of_slow_answers():
+    slow = measured("p95", [40, 400], 40, ONSET)
+    old = error("ERROR POST /v<n>/auth/login ValueError: malformed token", 30, None, streams=1)
+    verdict = judged(signals(old, metrics=(slow,)))
+    assert (verdict.cause, verdict.trouble) == ("unknown", "on")
+    (exception, host) = (each for each in verdict.causes if each.cause.name in ("unhandled_exception", "bad_host"))
+    assert "100% of the errors, none of which is new" in (exception.evidence_for[0] + host.evidence_for[0])
+
+
 def test_tasks_that_are_killed_for_memory_are_a_leak_though_they_are_new():
     killed = "Essential container in task exited (app: exit code 137, OutOfMemoryError: Container killed due to memory usage)"
     leak = signals(
