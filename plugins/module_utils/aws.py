@@ -323,6 +323,10 @@ def is_denied(error):
 
 def together(**calls):
     """Run independent reads side by side; returns {name: result}. The first exception is raised after all ended."""
+    return _side_by_side(calls)
+
+
+def _side_by_side(calls):
     if len(calls) <= 1:
         return {name: call() for name, call in calls.items()}
     with ThreadPoolExecutor(max_workers=len(calls)) as pool:
@@ -339,13 +343,13 @@ def attempt(call, *errors):
 
 
 def tried_together(looks, *errors):
-    """`together` of {name: call}, in which a read that fails is a finding: {name: result or the exception}.
+    """`together` of {any key: call}, in which a read that fails is a finding: {key: result or the exception}.
 
     Args:
         errors: what counts as one; by default whatever AWS, a region or a database may answer. All else is raised.
     """
     errors = errors or (Stop, boto_errors.ClientError)
-    return together(**{name: lambda look=look: attempt(look, *errors) for name, look in looks.items()})
+    return _side_by_side({key: lambda look=look: attempt(look, *errors) for key, look in looks.items()})
 
 
 def reason(error):

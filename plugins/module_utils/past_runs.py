@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from . import record
 from .record_bucket import own_name
 from .timeline import epoch
 
@@ -91,7 +92,7 @@ def read_runs(folder, playbooks, env, now):
     """[Recovery] of the last year, of `playbooks` in `env`, from a folder of records."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return _recoveries(
-        _read(os.path.join(folder, name, "report.json")) for name in meant(names, playbooks, env, now - YEAR)
+        _read(os.path.join(folder, name, record.REPORT)) for name in meant(names, playbooks, env, now - YEAR)
     )
 
 

@@ -13,6 +13,7 @@ import os
 from . import masking
 
 TIMELINE = "timeline.jsonl"
+REPORT = "report.json"
 # The running record's folder, for the processes that ansible forks for its tasks.
 FOLDER_VARIABLE = "SRE_RUNBOOKS_RECORD"
 
@@ -52,7 +53,7 @@ def events(folder, kinds=()):
 
 
 def write_report(folder, report):
-    write(os.path.join(folder, "report.json"), json.dumps(masking.kept(report), indent=2, default=str) + "\n")
+    write(os.path.join(folder, REPORT), json.dumps(masking.kept(report), indent=2, default=str) + "\n")
 
 
 def write(path, text):
@@ -68,7 +69,7 @@ def unfinished(parent, suffix):
         names = sorted(name for name in os.listdir(parent) if name.endswith(suffix))
     except OSError:
         return None
-    if names and not os.path.exists(os.path.join(parent, names[-1], "report.json")):
+    if names and not os.path.exists(os.path.join(parent, names[-1], REPORT)):
         return names[-1]
     return None
 

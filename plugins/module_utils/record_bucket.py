@@ -31,7 +31,6 @@ from . import incidents, record
 from .aws import BRIEF_TIMEOUT, code_of, explain
 
 SIDE_BY_SIDE = 16
-REPORT = "report.json"
 # What a run leaves beside its timeline that a review shows.
 FILES = (".json", ".html", ".md")
 
@@ -53,7 +52,7 @@ def own_name(key):
 
 def last_of_all(file):
     """In this order of the files of a run, who finds its report finds all."""
-    return file == REPORT, file
+    return file == record.REPORT, file
 
 
 def objects_of(key, number, event):
@@ -111,7 +110,7 @@ class Bucket:
 
     def reports(self, runs):
         """Texts of the reports of `runs`, without those of runs that left none."""
-        names = (f"runs/{run}/report.json" for run in runs)
+        names = (f"runs/{run}/{record.REPORT}" for run in runs)
         with ThreadPoolExecutor(max_workers=SIDE_BY_SIDE) as pool:
             return [body.decode() for body in pool.map(self._if_there, names) if body is not None]
 
@@ -136,7 +135,7 @@ class Bucket:
     def fetch_run(self, key, parent):
         """Write a run into the folder `parent`."""
         folder = os.path.join(parent, key)
-        if os.path.exists(os.path.join(folder, REPORT)):
+        if os.path.exists(os.path.join(folder, record.REPORT)):
             return  # it has ended, and was had whole
         os.makedirs(folder, mode=0o700, exist_ok=True)
         bodies = self._all(sorted(self.keys(f"runs/{key}/")))

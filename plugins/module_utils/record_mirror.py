@@ -16,7 +16,7 @@ import time
 
 from . import background, read_only, record
 from .lease import is_dead, run_id
-from .record_bucket import FILES, REPORT, last_of_all, objects_of, run_key
+from .record_bucket import FILES, last_of_all, objects_of, run_key
 
 # How far a record was delivered, and by which process: {lines, whole, by}.
 MARK = "delivered.json"
@@ -71,7 +71,7 @@ def is_whole(folder):
 
 def _deliver(bucket, folder, sleep):
     given_up, done, size = None, _mark(folder)["lines"], None
-    timeline, report = (os.path.join(folder, name) for name in (record.TIMELINE, REPORT))
+    timeline, report = (os.path.join(folder, name) for name in (record.TIMELINE, record.REPORT))
     events = record.events(folder)
     run = _started(events)
     while True:

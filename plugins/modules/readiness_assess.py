@@ -434,7 +434,7 @@ class ReadinessAssess(Verb):
         wanted = dict(wanted, definitions=self._definitions(), routes=self.routes)
         asked = {each: each.looks(self.aws, wanted, now) for each in SUBJECTS if _scenarios(each, wanted)}
         reads = {(each, resource): read for each, looks in asked.items() for resource, read in looks.items()}
-        answers = dict(zip(reads, _all_together(list(reads.values())), strict=True))
+        answers = tried_together(reads)
         for subject in asked:
             mine = {resource: answer for (each, resource), answer in answers.items() if each is subject}
             for each in _found(subject, mine, wanted, now):
@@ -471,11 +471,6 @@ def _definition(service):
 def _scenarios(subject, wanted):
     """Those that the subject concerns, of those that are looked at."""
     return [each for each in wanted["scenarios"] if subject.SCENARIOS is None or each in subject.SCENARIOS]
-
-
-def _all_together(reads):
-    """What each read answered, or why it did not, side by side."""
-    return tried_together({str(number): read for number, read in enumerate(reads)}).values()
 
 
 def _found(subject, answers, wanted, now):

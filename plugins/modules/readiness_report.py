@@ -110,8 +110,6 @@ import os
 import time
 from dataclasses import asdict
 
-from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws_connection_info
-
 from ansible_collections.sre.runbooks.plugins.module_utils import (
     estimates,
     masking,
@@ -134,7 +132,7 @@ class ReadinessReport(Verb):
 
     def __init__(self, module):
         super().__init__(module)
-        self.records = records.Records(self.params, get_aws_connection_info(module))
+        self.records = records.Records(self.params, self.connection(module))
 
     def observe(self):
         folder = self.records.own
