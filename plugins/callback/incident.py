@@ -279,7 +279,7 @@ class CallbackModule(CallbackBase):
             ended = {True: "passed", False: "FAILED"}.get(check["ok"], "not asked")
             measured = f": {check['seen']}" if "requests" in check else ""
             self._display.display(f"  {ended}: {check['name']}{measured}")
-        self._display.display(f"  record: {min(os.path.relpath(self.folder), self.folder, key=len)}")
+        self._display.display(f"  record: {record.shown(self.folder)}")
 
 
 def _preload(verbs):

@@ -57,6 +57,12 @@ class WaitTimeout(Stop):
     """The state waited for was not reached in time; what was done stays done."""
 
 
+def because_and_fix(message):
+    """A message in two: why, and what to do next ("" where the message does not say)."""
+    because, _colon, fix = message.rpartition(": ")
+    return (because, fix) if because else (message, "")
+
+
 def near(name, there):
     """Which names a person may have meant."""
     likely = difflib.get_close_matches(name, there, n=5, cutoff=0.5) or sorted(there)[:5]

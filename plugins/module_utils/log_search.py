@@ -85,7 +85,7 @@ def search(aws, wanted, since, until, deployed_at, wait):
         (pod_logs.named(each), lambda each=each: pod_logs.search(each, wanted["terms"], since))
         for each in wanted["pods"]
     ]
-    found = tried_together({str(number): look for number, (_group, look) in enumerate(looks)})
+    found = tried_together({number: look for number, (_group, look) in enumerate(looks)})
     return [(group, each) for (group, _look), each in zip(looks, found.values(), strict=True)]
 
 

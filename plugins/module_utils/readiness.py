@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 
-from .errors import Refusal
+from .errors import Refusal, because_and_fix
 from .record import FOLDER_VARIABLE
 from .verb import ASKED, REFUSED, UNANSWERED
 
@@ -113,11 +113,11 @@ def _of_stop(event, here):
     if why is None and (lacks or "undefined" in message):
         # Ansible itself could not go on.
         return [Finding(*here, NOT_READY, event["step"], "", variable, "fill in the inventory")]
-    because, _colon, fix = message.rpartition(": ")
+    because, fix = because_and_fix(message)
     # A condition of the steps that does not hold refuses as a verb does.
     level = {None: NOT_READY, REFUSED: NOT_READY, UNANSWERED: UNKNOWN}[why]
     check = event["verb"].rpartition(".")[2] if why else event["step"]
-    return [Finding(*here, level, check, event.get("resource", ""), because or message, fix if because else "")]
+    return [Finding(*here, level, check, event.get("resource", ""), because, fix)]
 
 
 def asked(events):

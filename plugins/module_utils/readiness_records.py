@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .errors import Refusal
+from .errors import Refusal, because_and_fix
 from .kept_bucket import KeptBucket, plan
 from .readiness import RISK, Found
 
@@ -30,8 +30,7 @@ def judge(seen, wanted, now):
     """Pure: what bootstrap.yml would do, or why it would refuse."""
     for name, observed in seen.items():
         if "refusal" in observed:
-            because, _colon, fix = observed["refusal"].rpartition(": ")
-            yield Found(RISK, name, because, fix)
+            yield Found(RISK, name, *because_and_fix(observed["refusal"]))
         else:
             asked = {"bucket": name, "kms_key_arn": wanted["records"]["kms_key_arn"]}
             steps = [step.what for step in plan(observed, asked).steps]

@@ -63,6 +63,11 @@ def write(path, text):
     os.replace(path + ".part", path)
 
 
+def shown(path):
+    """A path for people: relative to here where that is shorter."""
+    return min(os.path.relpath(path), path, key=len)
+
+
 def unfinished(parent, suffix):
     """Name of the newest record of the same playbook and environment, where that run never came to its report."""
     try:

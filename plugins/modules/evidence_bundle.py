@@ -176,7 +176,7 @@ import os
 import re
 import socket
 
-from ansible_collections.sre.runbooks.plugins.module_utils import evidence
+from ansible_collections.sre.runbooks.plugins.module_utils import evidence, record
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
@@ -340,8 +340,7 @@ class EvidenceBundle(Verb):
 
 
 def _where(folder, bundle):
-    place = min(os.path.relpath(folder), folder, key=len)
-    return f"evidence: {place}, {bundle.manifest.name} is {bundle.manifest.sha256}"
+    return f"evidence: {record.shown(folder)}, {bundle.manifest.name} is {bundle.manifest.sha256}"
 
 
 def main():

@@ -184,7 +184,7 @@ class InvestigationPage(Verb):
             ) from error
         except OSError as error:
             raise Refusal(f"the page {path} cannot be written: {error.strerror}; name another dest") from error
-        return {"path": min(os.path.relpath(path), path, key=len)}
+        return {"path": record.shown(path)}
 
     @staticmethod
     def plan(observed, wanted):

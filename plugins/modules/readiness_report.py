@@ -159,7 +159,7 @@ class ReadinessReport(Verb):
         record.write(os.path.join(folder, readiness.FILE), json.dumps(masking.kept(told), indent=2) + "\n")
         record.write(os.path.join(folder, PAGE), readiness_page(env, said, found, now, blind))
         paths = {"report": os.path.join(folder, readiness.FILE), "page": os.path.join(folder, PAGE)}
-        shown = {name: min(os.path.relpath(path), path, key=len) for name, path in paths.items()}
+        shown = {name: record.shown(path) for name, path in paths.items()}
         return {"level": told["level"], "counts": told["counts"], **shown, "notes": blind}
 
     def _recoveries(self, playbooks, now):

@@ -257,7 +257,7 @@ from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.sre.runbooks.plugins.module_utils import dns, elbv2, name_move, route53
 from ansible_collections.sre.runbooks.plugins.module_utils.arc import RoutingControls
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import attempt, together, tried_together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Verb, run, verb_module
 
@@ -347,19 +347,12 @@ class Route53Failover(Verb):
 
     def _targets(self):
         groups = self.params["target_groups"]
-        seen = (
-            together(
-                **{
-                    str(number): lambda group=group: attempt(
-                        lambda: elbv2.target_health(self.aws, group["arn"], group["region"]), Unreachable
-                    )
-                    for number, group in enumerate(groups)
-                }
-            )
-            if groups
-            else {}
-        )
-        return [dict(group, seen=seen[str(number)]) for number, group in enumerate(groups)]
+        looks = {
+            number: lambda group=group: elbv2.target_health(self.aws, group["arn"], group["region"])
+            for number, group in enumerate(groups)
+        }
+        seen = tried_together(looks, Unreachable)
+        return [dict(group, seen=seen[number]) for number, group in enumerate(groups)]
 
     def _name_servers(self):
         if self.params["dns_servers"]:
