@@ -18,8 +18,8 @@ description:
     C(passed_roles), of names or ARNs.
 options:
   _input:
-    description: The policy, as it is in the folder C(iam).
-    type: dict
+    description: The policy, as it is in the folder C(iam), or a list of such, which is filled together.
+    type: raw
     required: true
   hosts:
     description: Variables of the host, and of its peer.
@@ -40,18 +40,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The policy, to be attached to the role that runs the playbook.
-  type: dict
+  description: The policy, to be attached to the role that runs the playbook; of a list of policies, the list of them.
+  type: raw
 """
 
 import re
+from collections.abc import Mapping
 
 _NAME = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
 def iam_policy(policy, hosts):
-    """`policy` with the variables of `hosts` for what stands in braces."""
+    """`policy`, or each of a list, with the variables of `hosts` for what stands in braces."""
     known = [_Names(host) for host in hosts]
+    return _of_hosts(policy, known) if isinstance(policy, Mapping) else [_of_hosts(each, known) for each in policy]
+
+
+def _of_hosts(policy, known):
     statements = [_filled(statement, known) for statement in policy["Statement"]]
     return dict(policy, Statement=[each for each in statements if each["Resource"] and _has_values(each)])
 
@@ -92,8 +97,15 @@ class _Names:
 
     def __init__(self, host):
         self._host = host
+        self._found = {}
 
     def get(self, name):
+        # Each is a template that Ansible works out anew whenever it is asked for, and policies ask for few names often.
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def _find(self, name):
         find = {
             "load_balancer": lambda: self._ends("loadbalancer/", "load_balancer_arn"),
             "target_group": lambda: self._ends("targetgroup/", "target_group_arn", "standby_target_group_arn"),

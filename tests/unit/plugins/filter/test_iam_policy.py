@@ -47,6 +47,23 @@ def test_a_list_stands_for_each_of_its_values():
     assert found["Resource"] == ["arn:aws:s3:::one", "arn:aws:s3:::two"]
 
 
+def test_of_several_policies_each_variable_is_asked_for_once():
+    class Templates(dict):
+        """Variables of a host, as Ansible hands them over: each look works a template out."""
+
+        asked = 0
+
+        def get(self, name):
+            self.asked += name == "lock_table"
+            return super().get(name)
+
+    host = Templates(EAST)
+    policy = {"Statement": [{"Action": ["x:Y"], "Resource": ["{lock_table}"]}]}
+    found = iam_policy([policy, dict(policy, Version="2012-10-17")], [host])
+    assert [each["Statement"][0]["Resource"] for each in found] == [["locks"], ["locks"]]
+    assert found[1]["Version"] == "2012-10-17" and host.asked == 1
+
+
 def test_variables_of_iam_itself_are_left_alone():
     (statement,) = filled("arn:aws:iam::*:user/${aws:username}")
     assert statement["Resource"] == ["arn:aws:iam::*:user/${aws:username}"]
