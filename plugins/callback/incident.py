@@ -56,6 +56,10 @@ from ansible_collections.sre.runbooks.plugins.module_utils.lease import identity
 DELIVERY_SECONDS = 5
 # What a step of the timeline has of its verb's result, where that has it.
 KEPT = ("mode", "unfenced", "user_errors", "stopped", "resource", "readiness")
+# What two of these decide by what is logged so far, and log, would be decided twice side by side: an incident is opened once, a
+# proposal is answered once. So long one waits for the other.
+ONE_AT_A_TIME = ("sre.runbooks.incident_log", "sre.runbooks.run_approval")
+TURN_SECONDS = 30
 # What meta/runtime.yml resolves each verb to.
 VERB = "sre.runbooks.verb"
 
@@ -70,7 +74,7 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, display=None, options=None):
         super().__init__(display, options)
-        self.folder = self.incident = None
+        self.folder = self.incident = self.turn = None
         self.playbook = self.env = self.arguments = None
         self.started = time.time()
         self.task_started = {}
@@ -115,6 +119,9 @@ class CallbackModule(CallbackBase):
             _preload(_verbs_named_in(included_file._filename))
 
     def v2_playbook_on_task_start(self, task, is_conditional):
+        self._end_turn()  # that of a task that was skipped
+        if self.folder and task.action in ONE_AT_A_TIME:
+            self.turn = record.take_turn(os.path.dirname(self.folder), TURN_SECONDS)
         self.task_started[task._uuid] = time.time()
 
     def v2_playbook_on_handler_task_start(self, task):
@@ -194,9 +201,15 @@ class CallbackModule(CallbackBase):
         record.append(self.folder, event="preflight" if preflight else "step", **event)
         for entry in (entry for turn in turns for entry in turn.get("entries", []) if verb):
             self._log(entry)
+        self._end_turn()
         if verb and not preflight:
             for turn in turns:
                 self._collect(turn, state)
+
+    def _end_turn(self):
+        if self.turn is not None:
+            record.end_turn(self.turn)
+            self.turn = None
 
     def _log(self, entry):
         """What a verb has for the timeline. The first that names an incident makes the run a part of it."""

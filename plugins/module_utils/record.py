@@ -7,13 +7,17 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
+import time
 
 from . import masking
 
 TIMELINE = "timeline.jsonl"
 REPORT = "report.json"
+# Seconds between two looks whether another run has ended its turn.
+TURN_PAUSE = 0.02
 # The running record's folder, for the processes that ansible forks for its tasks.
 FOLDER_VARIABLE = "SRE_RUNBOOKS_RECORD"
 
@@ -66,6 +70,27 @@ def write(path, text):
 def shown(path):
     """A path for people: relative to here where that is shorter."""
     return min(os.path.relpath(path), path, key=len)
+
+
+def take_turn(parent, seconds):
+    """Have no other run of this controller read and write what is logged of incidents, until `end_turn` of what this returns or
+    the end of this process and of those forked from it; after `seconds` of waiting it goes on all the same, since bookkeeping stops
+    no recovery.
+    """
+    held, deadline = os.open(parent, os.O_RDONLY), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(TURN_PAUSE)
+    return held
+
+
+def end_turn(held):
+    # Closing alone would leave it to whatever was forked meanwhile.
+    fcntl.flock(held, fcntl.LOCK_UN)
+    os.close(held)
 
 
 def unfinished(parent, suffix):

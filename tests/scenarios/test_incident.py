@@ -13,7 +13,7 @@ from resources import differences, steady
 from runbook import Runbook, read_timeline
 from world import World
 
-from ansible_collections.sre.runbooks.plugins.module_utils import incidents
+from ansible_collections.sre.runbooks.plugins.module_utils import incidents, record
 from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
 
 
@@ -52,6 +52,22 @@ def test_two_controllers_at_work_on_one_incident_lose_no_event(any_world: World,
         json.dumps({key: value for key, value in event.items() if key != "record"}, sort_keys=True) for event in found
     )
     assert [event["time"] for event in found] == sorted(event["time"] for event in found)
+
+
+def test_alerts_of_one_moment_open_one_incident(any_world: World, tmp_path):
+    here = Runbook(any_world.sandbox, tmp_path)
+    held = record.take_turn(tmp_path, 0.0)
+    alerts = [
+        here.start("alert", alert="none", title=title) for title in ("5xx of the API", "no host answers", "queue grows")
+    ]
+    for alert in alerts:
+        alert.until(lambda run: run.timeline)
+    record.end_turn(held)
+    results = [alert.wait() for alert in alerts]
+    assert [result.returncode for result in results] == [0, 0, 0], results
+    logged = [event for result in results for event in result.timeline if event["event"] in incidents.LOGGED]
+    assert sorted(event["event"] for event in logged) == ["noted", "noted", "opened"]
+    assert len({event["incident"] for event in logged}) == 1
 
 
 def test_what_a_killed_run_could_not_deliver_the_next_one_does(any_world: World, tmp_path):
