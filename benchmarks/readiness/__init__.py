@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-# What an account may ask of a service in a region, or of Route 53 in all of them: (at once, a second in the long run).
-# https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/throttling-api-requests.html
-# https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html
-# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html (the least of its kinds of reads)
-QUOTAS = {"ecs": (50, 20), "elbv2": (40, 10), "route53": (50, 10)}
+from ..contest import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / ".ansible" / "collections"))
+from ansible_collections.sre.runbooks.plugins.module_utils.pace import GLOBAL, QUOTAS
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def rates(calls: list[dict]) -> list[Rate]:
     """
     times = defaultdict(list)
     for call in calls:
-        times[call["service"], call["region"]].append(call["time"])
+        where = "all" if call["service"] in GLOBAL else call["region"]
+        times[call["service"], where].append(call["time"])
     found = [
         Rate(service, region, len(at), max(Counter(map(int, at)).values()), missing(sorted(at), QUOTAS.get(service)))
         for (service, region), at in times.items()

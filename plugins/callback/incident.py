@@ -43,6 +43,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils import (
     aws,
     extra_vars,
     incidents,
+    pace,
     patience,
     readiness,
     record,
@@ -140,6 +141,7 @@ class CallbackModule(CallbackBase):
             self.folder = base + attempt + suffix
             break
         os.environ[record.FOLDER_VARIABLE] = self.folder
+        pace.begin()
         me = identity()
         self.report.update(
             playbook=self.playbook, env=self.env, started=_iso(self.started), by=me["holder"], resumes=resumes

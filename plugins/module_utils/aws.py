@@ -27,7 +27,7 @@ except ImportError:  # AnsibleAWSModule says so in words
 
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
-from . import masking, read_only
+from . import masking, pace, read_only
 from .errors import GivenUp, LostAnswer, Stop, Throttled, Unreachable
 from .patience import Patience
 
@@ -123,15 +123,18 @@ def _session(profile):
     session = botocore.session.Session(profile=profile)
     session.register_component("data_loader", _loader())
     # The one place that every call of every client passes.
-    session.register("before-call", _refuse_change)
+    session.register("before-call", _look_only)
     return session
 
 
-def _refuse_change(model, **_more):
-    """Raises WouldChange in a run that only reads."""
+def _look_only(model, context, **_more):
+    """In a run that only reads: raises WouldChange for what does not, and keeps pace with the other processes of the run."""
+    if not read_only.is_on():
+        return
     if not model.name.startswith(READS):
         service = model.service_model.service_name
         read_only.refuse(f"{IAM_PREFIX.get(service, service)}:{model.name}")
+    pace.keep(model.service_model.service_name, context["client_region"])
 
 
 def preload(services):

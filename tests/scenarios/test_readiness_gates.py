@@ -5,8 +5,11 @@ the real playbook refuses."""
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +20,7 @@ from kube import Namespace
 from readiness import look, refuses
 from world import EAST, REPLICA, WEST, World, wait_until
 
+from ansible_collections.sre.runbooks.plugins.module_utils import pace
 from benchmarks.readiness import Rate, missing, rates
 
 FLEET = "sandbox_fleet"
@@ -308,3 +312,27 @@ def test_how_many_calls_would_have_been_throttled() -> None:
     assert missing([0.0] * 60 + [5.0] * 50, (50, 10)) == 10
     calls = [{"service": "ecs", "region": EAST, "time": at} for at in (1.1, 1.2, 2.5)]
     assert rates(calls) == [Rate("ecs", EAST, 3, 2, 0)]
+
+
+def asks(number: int, tell: Any) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _turn: (pace.keep("ecs", EAST), tell.put(time.monotonic())), range(number)))
+
+
+def test_all_processes_of_a_look_together_keep_within_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = (10, 100)
+    monkeypatch.setattr(pace, "QUOTAS", {"ecs": quota})
+    monkeypatch.setattr(pace, "_shared", None)
+    pace.begin()
+    forks = multiprocessing.get_context("fork")
+    tell = forks.SimpleQueue()
+    processes = [forks.Process(target=asks, args=(20, tell)) for _ in range(3)]
+    began = time.monotonic()
+    for each in processes:
+        each.start()
+    at = sorted(tell.get() for _ in range(60))
+    for each in processes:
+        each.join()
+    assert missing(at, quota) == 0
+    # No longer than it must be: those beyond the bucket, at the pace of the share.
+    assert at[-1] - began > (60 - 8) / (pace.SHARE * 100) - 0.01
