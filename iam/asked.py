@@ -28,6 +28,8 @@ from .reached import reached
 PLUGINS = Path(__file__).parents[1] / "plugins"
 # Methods of module_utils/aws.py that send a call: (service, operation, ...).
 SENDS = {"change", "once", "read"}
+# Who asks as another role needs none of it: so connections of such are called.
+AS_ANOTHER = "as_role"
 # Who one is, one is told in any case.
 FREE = {"sts:GetCallerIdentity"}
 # What a call needs besides its own permission; `sandbox/permissions.py` has the pages of AWS that tell it.
@@ -119,7 +121,7 @@ def _permission(service: str, operation: str) -> str:
 def _calls(node: ast.AST) -> Iterator[tuple[str | None, str | None]]:
     """(service, operation) of a call that this sends, None for what is a variable."""
     is_sent = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SENDS
-    if is_sent and len(node.args) > 1:
+    if is_sent and len(node.args) > 1 and ast.unparse(node.func.value) != AS_ANOTHER:
         service, operation = (each.value if isinstance(each, ast.Constant) else None for each in node.args[:2])
         # Other things have methods of these names: Kubernetes is asked by ("PATCH", path).
         if (service or operation) and service in _services() | {None}:

@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .access import session_of
 from .listener import Handler, Server
 from .permissions import needed
 from .wire import ApiError, Call, Response, error, fault, result
@@ -75,7 +76,9 @@ class _Handler(Handler):
 
     def _log(self, call: Call, started: float, status: int | None, kind: str | None) -> None:
         world = self.server.world
-        needs = needed(call, world.account_id) if call.playbook else []
+        # What a run asks as a role that it tries, that role needs.
+        is_own = call.playbook and session_of(call.access_key) is None
+        needs = needed(call, world.account_id) if is_own else []
         world.observed.add(call.playbook, needs)
         world.calls.add(
             {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 
-from .aws import attempt, code_of, reason, tried_together
+from .aws import attempt, code_of, is_denied, reason, tried_together
 from .errors import Stop
 from .policy import Policy, Request, Verdict, judge, lets_in
 
@@ -102,6 +102,8 @@ def _where(aws, bucket):
             return None
         if code_of(error) not in ("301", "403"):
             raise
+        if is_denied(error):
+            aws.do_without(error)
         headers = error.response["ResponseMetadata"]["HTTPHeaders"]
     return {"region": headers.get("x-amz-bucket-region")}
 

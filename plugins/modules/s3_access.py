@@ -151,7 +151,7 @@ except ImportError:
     pass
 
 from ansible_collections.sre.runbooks.plugins.module_utils import upload_access
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws, code_of, explain
+from ansible_collections.sre.runbooks.plugins.module_utils.aws import Aws, code_of, explain, reason
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step, Verb, run, verb_module
 
@@ -280,8 +280,10 @@ class S3Access(Verb):
         """As the caller, since the role itself seldom may; by its version, so that no delete marker stays."""
         try:
             self.aws.change("s3", "delete_object", **target, **({"VersionId": version} if version else {}))
-        except (boto_errors.ClientError, Stop):
-            self.notes.append(f"the probe {target['Key']} could not be removed from {self.bucket}: remove it by hand")
+        except (boto_errors.ClientError, Stop) as error:
+            self.notes.append(
+                f"the probe {target['Key']} could not be removed from {self.bucket}, remove it by hand: {reason(error)}"
+            )
 
     def lift_denial(self, statements):
         policy = self.aws.read("s3", "get_bucket_policy", Bucket=self.bucket)["Policy"]

@@ -83,7 +83,7 @@ MORE = (
     Case("back", "high_error_rate", {"remediate": True, "cause": "bad_deployment"}, prepare=ship),
     Case("look", "kill_queries"),
     Case("look", "network_diagnosis"),
-    Case("fleet", "network_diagnosis", FLEET),
+    Case("fleet", "network_diagnosis", FLEET, prepare=ship_to_the_fleet),
     Case("look", "performance_degradation"),
     Case("fleet", "performance_degradation", {**FLEET, "remediate": True}, prepare=faulty("hot-process")),
     Case("look", "recovery_validation"),
@@ -94,7 +94,7 @@ MORE = (
     Case("leak", "service_outage", {"recent_minutes": 0}, prepare=a_leak),
     Case("fleet", "service_outage", FLEET, prepare=ship_to_the_fleet),
     Case("look", "triage"),
-    Case("fleet", "triage", FLEET),
+    Case("fleet", "triage", FLEET, prepare=ship_to_the_fleet),
     Case("all", "security_release", CLUSTER, prepare=isolated),
     Case(
         "evidence",

@@ -116,6 +116,8 @@ def test_the_plan_writes_only_what_is_new():
         "downtime": {"errors": None, "seconds": None, "how": "nothing tells"}
     }
     told |= {"draft": "a.md", "page": "a.html", "edited": [], "actions": [], "files": {"a.html": "text"}}
+    told |= {"blind": ["metrics in us-east-1: missing permission cloudwatch:GetMetricData"]}
     plan = incident_review.IncidentReview.plan(told, {})
     assert [step.what for step in plan.steps] == ["write a.html"]
-    assert plan.notes[-2:] == ("post-mortem draft: a.md", "page: a.html")
+    lacks = "the review lacks metrics in us-east-1: missing permission cloudwatch:GetMetricData"
+    assert plan.notes[-3:] == (lacks, "post-mortem draft: a.md", "page: a.html")
