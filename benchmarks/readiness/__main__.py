@@ -4,7 +4,7 @@
 """python -m benchmarks.readiness: readiness.yml of many services against one, in one run.
 
 The services are hosts of an inventory that is made up; behind all of them are the resources of one sandbox, in which AWS answers at
-once. So the time is that of the controller, and the rates are the highest that its forks can reach. Exit code 1: a run came to
+once. So the time is that of the controller, and the rates are the highest that it lets itself reach. Exit code 1: a run came to
 nothing.
 """
 
