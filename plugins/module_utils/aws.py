@@ -303,7 +303,7 @@ class Aws:
         try:
             return getattr(client, operation)(**arguments)
         except boto_errors.ClientError as error:
-            error.sre_call = named
+            error.sre_call, error.sre_version = named, arguments.get("VersionId")
             status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
             if status >= 500 and code_of(error) not in THROTTLED:
                 raise LostAnswer(explain(error)) from error
@@ -380,6 +380,8 @@ def explain(error, service=None, operation=None, region=None):
         message = _message(error)
         named = _NAMED.search(message)
         permission = named[1] if named else IAM_ACTION.get(action, action)
+        if permission == "s3:GetObject" and getattr(error, "sre_version", None):
+            permission = "s3:GetObjectVersion"
         return (
             f"missing permission {permission}{where}: {message}: "
             f"add it to the role that runs this playbook, or use another profile"

@@ -33,6 +33,10 @@ class Throttled(Stop):
     """An API answers, but not to us for now: never to be taken for one that is gone."""
 
 
+class NotLetIn(Stop):
+    """Credentials that are not accepted, or may not do that: what is there was not to be seen."""
+
+
 class WouldChange(Stop):
     """A run that only reads has come to what it would change: nothing before that refused."""
 

@@ -24,7 +24,7 @@ from ansible_collections.kubernetes.core.plugins.module_utils.args_common import
 
 from . import read_only
 from .aws import CONNECT_TIMEOUT, READ_TIMEOUT
-from .errors import LostAnswer, Overtaken, Refusal, Stop, Throttled, Unreachable
+from .errors import LostAnswer, NotLetIn, Overtaken, Refusal, Stop, Throttled, Unreachable
 from .masking import snippet
 
 try:
@@ -46,7 +46,7 @@ class NotFound(Stop):
     """There is no such object, or no such kind of object, in this cluster."""
 
 
-class Denied(Stop):
+class Denied(NotLetIn):
     """The credentials are known and may not do that."""
 
 
@@ -166,7 +166,7 @@ class Cluster:
         if answer.status < 300:
             text = answer.data.decode(errors="replace")
             return json.loads(text) if answer.headers.get("Content-Type", "").startswith("application/json") else text
-        raised = {403: Denied, 404: NotFound, 409: Overtaken, 422: Invalid}.get(answer.status, Stop)
+        raised = {401: NotLetIn, 403: Denied, 404: NotFound, 409: Overtaken, 422: Invalid}.get(answer.status, Stop)
         raise raised(self._explain(method, path, answer))
 
     def _explain(self, method, path, answer):

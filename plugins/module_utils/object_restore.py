@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from . import object_versions, waiting
-from .aws import BAD_CREDENTIALS, EXPIRED, attempt, code_of, explain, reason, together
+from .aws import BAD_CREDENTIALS, EXPIRED, attempt, code_of, explain, is_denied, reason, together
 from .congestion import Window, carry_out
 from .errors import Stop
 from .object_copy import Archived, is_archived, is_marked
@@ -255,6 +255,8 @@ def bucket_facts(aws, bucket):
         found = attempt(lambda: aws.read("s3", operation, Bucket=bucket), Exception)
         if not isinstance(found, Exception):
             return found
+        if is_denied(found):
+            aws.do_without(found)
         return {} if "NotFound" in code_of(found) else None
 
     seen = together(

@@ -21,7 +21,7 @@ except ImportError:
 
 from . import read_only
 from .aws import attempt
-from .errors import Stop, Throttled, Unreachable
+from .errors import NotLetIn, Stop, Throttled, Unreachable
 from .waiting import wait_until
 
 # Seconds: a database that is down must not cost more than this, and no statement of ours may hang on a lock.
@@ -230,11 +230,11 @@ class Database:
                 f"rds_superuser, or of pg_use_reserved_connections, which reserved slots are for"
             )
         if any(text in reason for text in REFUSED_HERE):
-            return Stop(
+            return NotLetIn(
                 f"{self.named} lives and is not logged in to: {reason}: check sslmode, ssl_root_cert and login_password"
             )
         if "FATAL" in reason and not any(text in reason for text in NOT_THERE_YET):
-            return Stop(
+            return NotLetIn(
                 f"{self.named} lives but lets {self._login.user} not in: {reason}: check login_user, "
                 f"login_db and login_password, or where else the password comes from"
             )

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 
 from .errors import Refusal, because_and_fix
 from .record import FOLDER_VARIABLE
-from .verb import ASKED, REFUSED, UNANSWERED
+from .verb import ASKED, UNANSWERED
 
 # The variable under which the tasks of a scenario run.
 SCENARIO = "readiness_of"
@@ -115,7 +115,7 @@ def _of_stop(event, here):
         return [Finding(*here, NOT_READY, event["step"], "", variable, "fill in the inventory")]
     because, fix = because_and_fix(message)
     # A condition of the steps that does not hold refuses as a verb does.
-    level = {None: NOT_READY, REFUSED: NOT_READY, UNANSWERED: UNKNOWN}[why]
+    level = UNKNOWN if why == UNANSWERED else NOT_READY
     check = event["verb"].rpartition(".")[2] if why else event["step"]
     return [Finding(*here, level, check, event.get("resource", ""), because, fix)]
 

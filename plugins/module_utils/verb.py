@@ -29,15 +29,26 @@ from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 from . import read_only, waiting
-from .aws import Aws, explain
-from .errors import LeaseLost, LostAnswer, Overtaken, Stop, TakenBack, Throttled, Unreachable, WaitTimeout, WouldChange
+from .aws import BAD_CREDENTIALS, EXPIRED, Aws, code_of, explain, is_denied
+from .errors import (
+    LeaseLost,
+    LostAnswer,
+    NotLetIn,
+    Overtaken,
+    Stop,
+    TakenBack,
+    Throttled,
+    Unreachable,
+    WaitTimeout,
+    WouldChange,
+)
 from .lease import Lease
 
 # Times that one step is sent again after its answer was lost and a fresh look shows that it was not applied.
 LOST_ANSWER_TRIES = 3
 
 # Why a verb stopped, as `stopped` of its result.
-REFUSED, UNANSWERED, ASKED = "refused", "unanswered", "asked"
+REFUSED, DENIED, UNANSWERED, ASKED = "refused", "denied", "unanswered", "asked"
 _NO_REFUSAL = ((WouldChange, ASKED), ((Unreachable, Throttled), UNANSWERED))
 
 COMMON_ARGUMENTS = dict(
@@ -268,14 +279,20 @@ def _apply(verb, plan, done):
 
 
 def _told_of(module, stop):
-    """For who asks many verbs at once: on which resource, and is it a no, is there no answer, or would it go on from here?"""
+    """For who asks many verbs at once: on which resource, and is it a gate, may this run not ask, is there no answer, or would it go on from here?"""
     named = [
         module.params[name]
         for name, option in module.argument_spec.items()
         if option.get("required") and option.get("type") == "str" and not option.get("no_log")
     ]
     why = next((why for kinds, why in _NO_REFUSAL if isinstance(stop, kinds)), REFUSED)
+    if why == REFUSED and any(_is_not_let_in(each) for each in (stop, stop.__cause__)):
+        why = DENIED
     return {"stopped": why, "resource": "/".join(filter(None, named))}
+
+
+def _is_not_let_in(error):
+    return isinstance(error, NotLetIn) or is_denied(error) or code_of(error) in (*EXPIRED, *BAD_CREDENTIALS)
 
 
 def _failure(verb, message, before, done, plan, taken_back=False):

@@ -16,6 +16,7 @@ except ImportError:
     yaml = None
 
 from .errors import Refusal
+from .verb import DENIED, UNANSWERED
 
 # What only an undo asks, whatever its playbook is called. Its own runs are not taken back, the same command again goes on with them.
 _VERB = "sre.runbooks.way_back"
@@ -58,6 +59,8 @@ ANEW = {
         "dns_servers": "{{ dns_servers | default(omit) }}",
     },
 }
+# What `verb` says of one that could not see what there is.
+CANNOT_TELL = [DENIED, UNANSWERED]
 # What its tasks are called: by these names a killed undo goes on, and a review knows what was taken back.
 _ASKS, _LEFT = ". Is it still as ", " left it"
 _TAKES = ". Take back: "
@@ -168,7 +171,8 @@ def tasks(back, begun):
                 "check_mode": True,
                 "register": f"still_{number}",
                 "changed_when": False,
-                "failed_when": False,
+                # A verb that refuses finds another state; one that may not look, or is not answered, finds none.
+                "failed_when": f"still_{number}.stopped | default('') in {CANNOT_TELL}",
                 "when": here,
             }
         )
@@ -190,7 +194,9 @@ def tasks(back, begun):
         made.append(
             {
                 "name": f"{number}. Left alone, since something changed it after that run",
-                "ansible.builtin.debug": {"msg": _given(what)},
+                "ansible.builtin.debug": {
+                    "msg": [_given(what), f"{{{{ still_{number}.msg | default('its state is another one') }}}}"]
+                },
                 "when": [here, f"not ({as_left})"],
             }
         )

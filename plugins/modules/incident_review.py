@@ -381,7 +381,13 @@ class IncidentReview(Verb):
         edited = [f"{path} is left alone, since somebody has written in it" for path in observed["edited"]]
         told = {key: observed[key] for key in (*RETURNED, "draft", "page", "edited")}
         blind = [f"the review lacks {each}" for each in observed["blind"]]
-        notes = (*impact(observed), *blind, *edited, f"post-mortem draft: {observed['draft']}", f"page: {observed['page']}")
+        notes = (
+            *impact(observed),
+            *blind,
+            *edited,
+            f"post-mortem draft: {observed['draft']}",
+            f"page: {observed['page']}",
+        )
         return Plan(tuple(steps), notes=notes, returned=told | {"action_items": observed["actions"]})
 
     def write(self, path, text):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from cases import (
     ship,
     ship_to_the_fleet,
 )
+from resources import steady
 from runbook import REPOSITORY, Result
 from world import WEST, World, wait_until
 
@@ -53,7 +55,7 @@ def a_leak(world: World) -> None:
 
 
 def a_bad_blue_green(world: World) -> None:
-    world.sandbox.fault("bad-blue-green", build="erroring", stage="canary")
+    world.sandbox.fault("bad-blue-green", build="erroring", stage="shifting")
 
 
 def a_review(world: World) -> dict[str, Any]:
@@ -146,15 +148,16 @@ def oncall(any_world: World) -> Oncall:
     return an_oncall(any_world)
 
 
-def policy_of(world: World, playbook: str, env: str = "sandbox") -> dict:
-    """As bootstrap.yml writes it, with the names that the inventory has in this very world."""
+def policy_of(world: World, playbook: str, env: str = "sandbox", **said: Any) -> dict:
+    """As bootstrap.yml writes it, with the names that the inventory has in this very world, or `said` as if it had."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SRE_SANDBOX_HOME", str(world.sandbox.home))
         loader = DataLoader()
         inventory = InventoryManager(loader, [str(REPOSITORY / "inventories" / "sandbox")])
         known = HostVars(inventory, VariableManager(loader, inventory), loader)
         (host,) = inventory.get_hosts(env)
-        return iam_policy(general(playbook), [known[host.name], known[known[host.name].get("peer", host.name)]])
+        hosts = [known[host.name], known[known[host.name].get("peer", host.name)]]
+        return iam_policy(general(playbook), [ChainMap(said, each) for each in hosts])
 
 
 def needs(calls: list[dict], playbook: str) -> list[str]:
@@ -242,7 +245,8 @@ class Attempts:
 
     def _begin(self) -> None:
         self._oncall = an_oncall(self._world)
-        self._policy = policy_of(self._world, self._case.playbook, self._case.said.get("env", "sandbox"))
+        steady(self._world)  # a fleet sleeps until somebody asks for it
+        self._policy = policy_of(self._world, self._case.playbook, **self._case.said)
         self._said = self._case.said | (self._case.prepare(self._world) or {})
 
 

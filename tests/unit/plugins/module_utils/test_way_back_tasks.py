@@ -65,6 +65,8 @@ def test_each_asks_first_whether_all_is_as_it_was_left(written):
     records = written("1-scale-prod", step(call("one")), ENDED)
     asked, back, left = tasks(records, "1-scale-prod")
     assert (asked["check_mode"], asked["sre.runbooks.set"]) == (True, {"to": "one"})
+    # What cannot be seen was not changed by anybody.
+    assert asked["failed_when"] == "still_1.stopped | default('') in ['denied', 'unanswered']"
     assert back["when"][1] == f"{asked['register']}.already_so | default(false)"
     assert left["when"][1] == f"not ({back['when'][1]})"
     assert tasks(records, "1-scale-prod", begun=[1])[1]["when"][1] == "true"
