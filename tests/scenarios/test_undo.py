@@ -42,6 +42,17 @@ def test_what_others_changed_since_is_left_alone(world: World) -> None:
     assert "Left alone, since something changed it after that run" in run.output
 
 
+def test_what_cannot_be_seen_is_not_taken_for_changed(world: World) -> None:
+    """Who may not look, or is not answered, knows nothing: the run is red, and goes on once there is an answer."""
+    world.runbook.run("emergency_scale", capacity="+50%")
+    world.sandbox.fault("api", service="ecs", action="DescribeServices", kind="denied", region=EAST)
+    denied = world.runbook.run("undo")
+    assert (denied.returncode, denied.mutations) == (2, [])
+    assert any("missing permission ecs:DescribeServices" in each for each in denied.complaints), denied.complaints
+    world.sandbox.heal()
+    assert world.runbook.run("undo").report["outcome"] == "recovered"
+
+
 def test_a_typo_names_the_folder(world: World) -> None:
     run = world.runbook.run("undo", run="yesterday")
     (complaint,) = run.complaints
