@@ -77,7 +77,8 @@ class Recovery:
 
     def status(self, cluster: str, service: str) -> dict:
         found = self._service(cluster, service)
-        rolling = found["deployments"][0]["rolloutState"] == "IN_PROGRESS"
+        # A service of CodeDeploy has task sets instead.
+        rolling = any(each["rolloutState"] == "IN_PROGRESS" for each in found["deployments"][:1])
         names = {"cluster_name": cluster, "service_name": service, "timestamp": _now().isoformat()}
         return names | {
             "monitoring": {"status": "deploying" if rolling else "stable"},
