@@ -20,6 +20,8 @@ from pathlib import Path
 import yaml
 from runbook import BIN, OTHERS, REPOSITORY
 
+from sandbox.addresses import free_port
+
 TOKENS = {"ALERTS_TOKEN": "of-the-monitoring", "APPROVALS_TOKEN": "of-the-people"}
 # A Java machine starts; on a busy one that takes its time.
 START, DEADLINE = 60, 90
@@ -60,7 +62,7 @@ def started(
         config: the ansible.cfg by which it finds the collection and its playbooks.
         variables: what differs from extensions/eda/vars.yml.
     """
-    running = Rulebook(folder / "output", *_free_ports())
+    running = Rulebook(folder / "output", *(free_port("127.0.0.1", keep=True) for _ in range(2)))
     said = yaml.safe_load((REPOSITORY / "extensions/eda/vars.yml").read_text()) | variables
     said |= {"alerts_port": running.alerts, "approvals_port": running.approvals}
     (folder / "vars.yml").write_text(yaml.safe_dump(said))
@@ -99,13 +101,6 @@ def _wait_for(process: subprocess.Popen, running: Rulebook) -> None:
                     break
             assert process.poll() is None and time.monotonic() < end, running.output.read_text()
             time.sleep(0.2)
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _post(port: int, body: dict, token: str) -> int:

