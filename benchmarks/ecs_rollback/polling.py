@@ -9,10 +9,6 @@ https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.htm
 
 from __future__ import annotations
 
-import sys
-
-from .. import contest
-
 SERVICES = 50
 SERVICE_READS, TASK_READS = 20.0, 20.0
 WATCH_SECONDS = 2.0  # what `watch` in the runbook takes between two looks
@@ -20,7 +16,6 @@ BEGIN, END = 300.0, 360.0  # a minute of a long wait
 
 
 def quotas() -> dict[str, float]:
-    sys.path.insert(0, str(contest.REPOSITORY / ".ansible" / "collections"))
     from ansible_collections.sre.runbooks.plugins.module_utils import ecs, waiting
     from ansible_collections.sre.runbooks.plugins.modules.ecs_rollback import PACE
 

@@ -5,14 +5,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..contest import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / ".ansible" / "collections"))
 from ansible_collections.sre.runbooks.plugins.module_utils.pace import GLOBAL, QUOTAS
 
 

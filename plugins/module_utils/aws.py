@@ -324,6 +324,11 @@ def is_denied(error):
     return code_of(error) in DENIED or (code_of(error) == "403" and error.operation_name.startswith("Head"))
 
 
+def is_unknown(error):
+    """True where AWS does not know, or no longer accepts, who asks."""
+    return code_of(error) in (*EXPIRED, *BAD_CREDENTIALS)
+
+
 def together(**calls):
     """Run independent reads side by side; returns {name: result}. The first exception is raised after all ended."""
     return _side_by_side(calls)

@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from . import object_versions, waiting
-from .aws import BAD_CREDENTIALS, EXPIRED, attempt, code_of, explain, is_denied, reason, together
+from .aws import attempt, code_of, explain, is_denied, is_unknown, reason, together
 from .congestion import Window, carry_out
 from .errors import Stop
 from .object_copy import Archived, is_archived, is_marked
@@ -235,7 +235,7 @@ class Doing:
             yield action
 
     def _note(self, key, error, count=1):
-        if code_of(error) in (*EXPIRED, *BAD_CREDENTIALS):
+        if is_unknown(error):
             self._failed = MOST_FAILURES
         self._failed += count
         if len(self._failures) < NAMED:

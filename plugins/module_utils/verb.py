@@ -29,7 +29,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.botocore import get_aws
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 from . import read_only, waiting
-from .aws import BAD_CREDENTIALS, EXPIRED, Aws, code_of, explain, is_denied
+from .aws import Aws, explain, is_denied, is_unknown
 from .errors import (
     LeaseLost,
     LostAnswer,
@@ -49,7 +49,7 @@ LOST_ANSWER_TRIES = 3
 
 # Why a verb stopped, as `stopped` of its result.
 REFUSED, DENIED, UNANSWERED, ASKED = "refused", "denied", "unanswered", "asked"
-_NO_REFUSAL = ((WouldChange, ASKED), ((Unreachable, Throttled), UNANSWERED))
+_NO_REFUSAL = ((WouldChange, ASKED), ((Unreachable, Throttled), UNANSWERED), (NotLetIn, DENIED))
 
 COMMON_ARGUMENTS = dict(
     wait_timeout=dict(type="int", default=1800),
@@ -279,20 +279,20 @@ def _apply(verb, plan, done):
 
 
 def _told_of(module, stop):
-    """For who asks many verbs at once: on which resource, and is it a gate, may this run not ask, is there no answer, or would it go on from here?"""
+    """For who asks many verbs at once: why, and on which resource."""
     named = [
         module.params[name]
         for name, option in module.argument_spec.items()
         if option.get("required") and option.get("type") == "str" and not option.get("no_log")
     ]
-    why = next((why for kinds, why in _NO_REFUSAL if isinstance(stop, kinds)), REFUSED)
-    if why == REFUSED and any(_is_not_let_in(each) for each in (stop, stop.__cause__)):
-        why = DENIED
-    return {"stopped": why, "resource": "/".join(filter(None, named))}
+    return {"stopped": _why(stop), "resource": "/".join(filter(None, named))}
 
 
-def _is_not_let_in(error):
-    return isinstance(error, NotLetIn) or is_denied(error) or code_of(error) in (*EXPIRED, *BAD_CREDENTIALS)
+def _why(stop):
+    """Is it a gate, may this run not ask, is there no answer, or would it go on from here?"""
+    told = next((why for kinds, why in _NO_REFUSAL if isinstance(stop, kinds)), None)
+    let_in = not any(is_denied(error) or is_unknown(error) for error in (stop, stop.__cause__))
+    return told or (REFUSED if let_in else DENIED)
 
 
 def _failure(verb, message, before, done, plan, taken_back=False):

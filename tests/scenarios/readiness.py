@@ -12,6 +12,9 @@ from typing import Any
 from runbook import Result
 from world import EAST, World, wait_until
 
+# Of what concerns every scenario that was looked at.
+ALL = "all"
+
 
 @dataclass(frozen=True)
 class Look:
@@ -26,6 +29,10 @@ class Look:
         return {
             scenario: said["level"] for (_host, scenario), said in self.verdicts.items() if said["level"] != "ready"
         }
+
+    def of_each(self, expected: dict[str, Any]) -> dict[str, Any]:
+        """{scenario: what is expected of it}, where that of ALL is expected of every scenario."""
+        return {name: expected[ALL] for _host, name in self.verdicts} if ALL in expected else expected
 
     @property
     def findings(self) -> list[dict[str, str]]:
@@ -58,7 +65,7 @@ class Way:
 
     Attributes:
         spoil: breaks it.
-        flagged: {scenario: level}, and no other scenario is flagged; or the level of every scenario that was looked at.
+        flagged: {scenario: level}, and no other scenario is flagged; or {ALL: level}.
         check, resource, because: of the one finding; `because` and `resource` as far as they are the same in every world.
         prove: runs the real playbook and sees that the verdict was true.
         scenario: what is looked at.
@@ -67,7 +74,7 @@ class Way:
 
     name: str
     spoil: Callable[[World], Any]
-    flagged: dict[str, str] | str
+    flagged: dict[str, str]
     check: str
     resource: str
     because: str
@@ -80,8 +87,7 @@ class Way:
         begin(world)
         self.spoil(world)
         seen = look(world, scenario=self.scenario, **self.said)
-        every = dict.fromkeys((scenario for _host, scenario in seen.verdicts), self.flagged)
-        assert seen.flagged == (every if isinstance(self.flagged, str) else self.flagged), seen.run.output
+        assert seen.flagged == seen.of_each(self.flagged), seen.run.output
         (finding,) = seen.findings
         assert (finding["check"], self.resource in finding["resource"]) == (self.check, True), finding
         assert self.because in finding["because"] and finding["fix"], finding

@@ -17,15 +17,13 @@ import pytest
 import readiness
 import redis
 from kube import Namespace
-from readiness import look, refuses
+from readiness import ALL, look, refuses
 from world import EAST, REPLICA, WEST, World, wait_until
 
 from ansible_collections.sre.runbooks.plugins.module_utils import pace
 from benchmarks.readiness import Rate, missing, rates
 
 FLEET = "sandbox_fleet"
-# Of a finding that concerns every scenario of the host.
-ALL = "all"
 # A bucket in which evidence could be replaced.
 OPEN_BUCKET = {"evidence_bucket": "regami-uploads"}
 
@@ -60,7 +58,7 @@ class Gate:
             for found in told.values():
                 found.remove(next(each for each in found if each["resource"] == "smoke tests"))
         gates = [each for found in told.values() for each in found]
-        closed = self.closed if ALL not in self.closed else {name: self.closed[ALL] for _host, name in seen.verdicts}
+        closed = seen.of_each(self.closed)
         assert {name: {each["check"] for each in found} for name, found in told.items() if found} == closed
         assert {name for name, level in seen.flagged.items() if level == "not_ready"} == closed.keys()
         assert not self.is_served or seen.flagged.keys() == closed.keys()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import readiness
 from alarms import Ringing, ringing
-from readiness import Way, refuses
+from readiness import ALL, Way, refuses
 from runbook import Result, Runbook, Running
 from world import EAST, WEST, World, wait_until
 
@@ -117,7 +117,7 @@ WAYS = [
     Way(
         "2: no table for leases",
         spoil=lambda world: world.aws("dynamodb", WEST).delete_table(TableName=world.sandbox.state["lock_table"]),
-        flagged="not_ready",
+        flagged={ALL: "not_ready"},
         check="incident_lock",
         resource="regami-api",
         because="sre-incident-locks",
@@ -126,7 +126,7 @@ WAYS = [
     Way(
         "3: no bucket for records",
         spoil=has_bucket,
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="record_bucket",
         resource="regami-records",
         because="bootstrap.yml would make the bucket regami-records in us-west-2",
@@ -135,7 +135,7 @@ WAYS = [
     Way(
         "4: the actions of an alarm are switched off",
         spoil=lambda world: rings(world).silence(),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="alarms",
         resource="regami-api-5xx",
         because="its actions are switched off",
@@ -144,7 +144,7 @@ WAYS = [
     Way(
         "5: the queue of the rulebook is subscribed to nothing",
         spoil=lambda world: rings(world).unsubscribe(),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="alarms",
         resource=":alarms",
         because="is not subscribed to it",
@@ -153,7 +153,7 @@ WAYS = [
     Way(
         "6: the token of Slack was revoked",
         spoil=sets("notify_slack", token="xoxb-revoked"),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="contacts",
         resource="slack",
         because="Slack answered invalid_auth to auth.test",
@@ -162,7 +162,7 @@ WAYS = [
     Way(
         "7: the mail server is down",
         spoil=sets("notify_mail", port=1),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="contacts",
         resource="mail",
         because="no answer of the mail server",
@@ -171,7 +171,7 @@ WAYS = [
     Way(
         "8: nobody hears of the worst",
         spoil=sets("notify_routes", P0={}),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="contacts",
         resource="P0",
         because="nobody hears of severity P0",
@@ -180,7 +180,7 @@ WAYS = [
     Way(
         "9: the token of the recovery API is wrong",
         spoil=lambda world: world.runbook.said.update(recovery_api_token="wrong"),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="contacts",
         resource="recovery API",
         because="the recovery API refuses the token",
@@ -189,7 +189,7 @@ WAYS = [
     Way(
         "10: a smoke test that cannot pass",
         spoil=lambda world: world.runbook.said.update(smoke_tests=[WRONG]),
-        flagged="risk",
+        flagged={ALL: "risk"},
         check="contacts",
         resource="smoke tests",
         because="health: no answer",
