@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
         case "up":
             started = time.monotonic()
             chosen = {field.name: getattr(args, field.name) for field in fields(Settings)}
-            state = sandbox.up(**{name: value for name, value in chosen.items() if value is not None})
+            state = sandbox.up(stays=True, **{name: value for name, value in chosen.items() if value is not None})
             print(f"sandbox up in {time.monotonic() - started:.1f} s, state in {sandbox.home / 'sandbox.json'}")
             print(f"AWS:    {state['endpoint_url']}  regions {', '.join(state['regions'])}")
             print(f"shell:  source {sandbox.home / 'env.sh'}  # then type aws commands")

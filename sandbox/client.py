@@ -49,9 +49,10 @@ class Sandbox:
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
-    def up(self, timeout: float = 60.0, **settings: float) -> dict:
+    def up(self, stays: bool = False, **settings: float) -> dict:
         """Start it and wait until it serves; returns the state. Clears what a crashed one left behind.
 
+        `stays`: when this process ends; else it goes with it, files included, even if this one is killed.
         `settings`: see sandbox.world.Settings. Raises SandboxError when it is up already or does not start.
         """
         if self.is_up():
@@ -63,7 +64,7 @@ class Sandbox:
                 [sys.executable, "-m", "sandbox.daemon", str(self.home), json.dumps(settings)],
                 cwd=REPOSITORY,
                 env={**os.environ, MARK: str(self.home)},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if stays else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
@@ -73,7 +74,8 @@ class Sandbox:
         daemon.stdout.close()
         if answer != "ready":
             raise SandboxError(f"the sandbox did not start: {answer or 'it died'}; see {self.home / 'daemon.log'}")
-        self._daemon = daemon  # kept, so that its end is noticed and it does not stay a zombie of ours
+        # Kept: so its pipe stays open, its end is noticed, and it does not stay a zombie of ours.
+        self._daemon = daemon
         return self.state
 
     def down(self) -> int:

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The long-running process behind `up`: builds the world, then waits until it is told to end.
 
-Started as `python -m sandbox.daemon HOME SETTINGS-AS-JSON`; writes `ready` or an error line to its standard output.
+Started as `python -m sandbox.daemon HOME SETTINGS-AS-JSON`; writes `ready` or an error line to its standard output. Where its
+standard input is a pipe, it goes when the other end is closed, and leaves nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
+import threading
 import time
 from pathlib import Path
 
+from .client import Sandbox
 from .server import listen
 from .world import Settings, World
 
@@ -39,9 +43,22 @@ def main(home: Path, settings: Settings) -> int:
     print("ready", flush=True)
     # Nobody reads on: whoever started us is gone.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    orphaned = threading.Event()
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_watch_caller, args=(world, orphaned), daemon=True).start()
     world.closed.wait()
     world.close()
+    if orphaned.is_set():
+        Sandbox(home).clean()
     return 0
+
+
+def _watch_caller(world: World, orphaned: threading.Event) -> None:
+    """A killed process closes its pipes, too."""
+    os.read(0, 1)
+    if not world.closed.is_set():
+        orphaned.set()
+        world.closed.set()
 
 
 if __name__ == "__main__":

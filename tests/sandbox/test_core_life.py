@@ -10,11 +10,13 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from core_helpers import PRIMARY, connect, instance, row_numbers, write_row
+from core_helpers import PRIMARY, connect, instance, row_numbers, wait_until, write_row
 
 from sandbox import cli
 from sandbox.client import Sandbox, SandboxError
@@ -64,6 +66,30 @@ def test_nothing_is_left(tmp_path, crash):
     assert not any(map(is_listening, ports))
     assert not home.exists() and not data.exists()
     assert forgotten_segments() <= segments
+
+
+BEGIN = """
+import sys
+from sandbox.client import Sandbox
+sandbox = Sandbox(sys.argv[1])
+sandbox.up(promotion_seconds=0)
+print(sandbox.postgres_home, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_goes_with_who_started_it(tmp_path):
+    home = tmp_path / "home"
+    caller = subprocess.Popen(
+        [sys.executable, "-c", BEGIN, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with caller:
+        data = Path(caller.stdout.readline().strip())
+        ports = ports_of(Sandbox(home))
+        caller.kill()
+    wait_until(lambda: not home.exists() and not list(leftovers(home, data)), "nothing is left")
+    wait_until(lambda: not any(map(is_listening, ports)), "nobody listens")  # the last one has no memory, but files yet
+    assert not data.exists()
 
 
 @pytest.mark.soak
