@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 PLAYBOOKS = HERE.parent / "playbooks"
 
 sys.path.insert(0, str(HERE.parent / ".ansible" / "collections"))
-from .asked import asked_by, verbs_of  # noqa: E402
+from .asked import WITH_ANOTHER, asked_by, verbs_of  # noqa: E402
 from .policy import actions_of, policy  # noqa: E402
 
 
@@ -46,9 +46,10 @@ def main() -> None:
         if not playbook.exists() or not verbs_of(playbook):
             continue
         path = HERE / f"{playbook.stem}.json"
-        actions = asked_by(playbook).keys() | seen.get(playbook.stem, set())
-        if given.add and path.exists():
-            actions |= actions_of(json.loads(path.read_text()))
+        actions = set(asked_by(playbook))
+        if playbook.stem not in WITH_ANOTHER:
+            actions |= seen.get(playbook.stem, set())
+            actions |= actions_of(json.loads(path.read_text())) if given.add and path.exists() else set()
         path.write_text(json.dumps(policy(playbook.stem, actions), indent=2) + "\n")
         print(f"{path.relative_to(HERE.parent)}: {len(actions)} permissions")
 

@@ -47,10 +47,12 @@ WITH = {
 LEASE, LEASE_VERB = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}, "incident_lock"
 # Playbooks that change nothing ask no verb to.
 ONLY_LOOK = {"incident_review", "network_diagnosis", "readiness", "recovery_validation", "triage"}
+# What it takes back is asked by the verbs of another playbook's run, under the policy of that.
+WITH_ANOTHER = {"undo"}
 # But for what it came to, where alarms see it.
 TOLD = {"readiness": {METRIC}}
 # Sessions are of users and roles.
-_GROUPS = {"iam:DeleteGroupPolicy", "iam:GetGroup", "iam:GetGroupPolicy", "iam:PutGroupPolicy"}
+GROUPS = {"iam:DeleteGroupPolicy", "iam:GetGroup", "iam:GetGroupPolicy", "iam:PutGroupPolicy"}
 # What a playbook never comes to, since it asks its verbs for one direction only.
 NEVER = {
     "security_breach": {
@@ -75,7 +77,7 @@ NEVER = {
 def asked_by(playbook: Path) -> dict[str, set[str]]:
     """{permission: verbs of `playbook` whose code names it}, but for what the playbook never has them do."""
     verbs, found = verbs_of(playbook), {}
-    never = _GROUPS | NEVER.get(playbook.stem, set()) | (set() if LEASE_VERB in verbs else LEASE)
+    never = GROUPS | NEVER.get(playbook.stem, set()) | (set() if LEASE_VERB in verbs else LEASE)
     for verb in sorted(verbs):
         for action in permissions(verb) - never:
             if playbook.stem not in ONLY_LOOK or is_look(action) or action in TOLD.get(playbook.stem, ()):
@@ -97,9 +99,10 @@ _OPERATION = re.compile(r"[a-z]+(_[a-z]+)+|[a-z]+_GAP_[a-z]+|[a-z]+(_[a-z]+)+_GA
 def permissions(verb: str) -> set[str]:
     """Those of all calls that code reachable from a verb may send."""
     found = _Reach(_load("modules", verb))
-    calls = [call for node in found.nodes for call in _calls(node)]
+    sent = [each for node in found.nodes for each in _calls(node)]
+    calls = [(service, operation) for by, service, operation in sent if by != AS_ANOTHER]
     # A helper is given the name of the operation, or of the service: then it stands somewhere as a text, perhaps with a gap.
-    texts = found.texts - {operation for _, operation in calls}
+    texts = found.texts - {operation for *_, operation in sent}
     operations = re.compile("|".join(text for text in sorted(texts) if _OPERATION.fullmatch(text)))
     services = found.texts & _services()
     pairs = {
@@ -118,14 +121,14 @@ def _permission(service: str, operation: str) -> str:
     return IAM_ACTION.get(action, action)
 
 
-def _calls(node: ast.AST) -> Iterator[tuple[str | None, str | None]]:
-    """(service, operation) of a call that this sends, None for what is a variable."""
+def _calls(node: ast.AST) -> Iterator[tuple[str, str | None, str | None]]:
+    """(by which connection, service, operation) of a call that this sends, None for what is a variable."""
     is_sent = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SENDS
-    if is_sent and len(node.args) > 1 and ast.unparse(node.func.value) != AS_ANOTHER:
+    if is_sent and len(node.args) > 1:
         service, operation = (each.value if isinstance(each, ast.Constant) else None for each in node.args[:2])
         # Other things have methods of these names: Kubernetes is asked by ("PATCH", path).
         if (service or operation) and service in _services() | {None}:
-            yield service, operation
+            yield ast.unparse(node.func.value), service, operation
 
 
 @cache

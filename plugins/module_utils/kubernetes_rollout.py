@@ -244,8 +244,7 @@ def _for_a_while(observed, wanted, kind):
     """Another capacity, or the one before, as the workload remembers it; scaled to as any other count is."""
     workload, scaler = observed["workload"], observed["autoscaler"]
     name, kept = workload["metadata"]["name"], remembered(workload)
-    bounds = (scaler["floor"], scaler["ceiling"]) if isinstance(scaler, dict) else ()
-    present, line = Size(workload["spec"].get("replicas", 1), *bounds), None
+    present, line = size(workload, scaler), None
     if wanted["restore"]:
         if kept is None:
             note = f"{name} was not given any capacity for a while: there is nothing to give back"
@@ -272,6 +271,12 @@ def _for_a_while(observed, wanted, kind):
         what = f"forget what {name} had before"
         steps = (*steps, Step("annotate", what, kept.text(), None, {"values": {temporary.MARK: None}}))
     return Plan(steps, made.after, (*notes, *made.notes), made.returned)
+
+
+def size(workload, scaler):
+    """The Size of a workload, with the bounds of its autoscaler as far as one is known."""
+    bounds = (scaler["floor"], scaler["ceiling"]) if isinstance(scaler, dict) else ()
+    return Size(workload["spec"].get("replicas", 1), *bounds)
 
 
 def remembered(workload):

@@ -116,15 +116,6 @@ def count_of(asked, base, what="capacity"):
     return count
 
 
-def may_grow(asked, count):
-    """Whether more than the present `count` can come of it. Fewer need no room, and nobody to ask for it who may be gone; so does
-    a capacity that is given back (None).
-    """
-    if asked is None or asked.startswith("-"):
-        return False
-    return not (asked.isdigit() and int(asked) <= count)
-
-
 def fitting(before, count):
     """The size with bounds that let `count` last: scaling may give more than that, or less of what was less before."""
     if before.bounds is None:
@@ -170,6 +161,14 @@ def changed(name, present, kept, asked, minutes, now):
     if minutes and after.bounds is not None:
         until = kept.until if is_again and kept.until is not None else float(int(now) + 60 * minutes)
     return goal, Kept(before, after, until), notes
+
+
+def growth(asked, present, kept, now):
+    """How many more than `present` the same arguments as for `changed` ask for; a capacity that is given back (None) for none.
+
+    Only these need room: for what is there already, or gets fewer, nobody is asked who may be gone, or may not be asked.
+    """
+    return 0 if asked is None else changed("", present, kept, asked, None, now)[0].count - present.count
 
 
 def lasting(name, present, line, minutes, restore):

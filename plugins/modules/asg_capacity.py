@@ -169,7 +169,8 @@ class AsgCapacity(Verb):
         )
         if self.known is None:
             self.known = {each["ActivityId"] for each in seen["activities"]}
-        return dict(seen, rooms=self._rooms(seen["group"]), now=time.time())
+        now = time.time()
+        return dict(seen, rooms=self._rooms(seen["group"], now), now=now)
 
     def _scheduled(self):
         """{at, floor, ceiling} of the scheduled action that gives back, or None."""
@@ -184,9 +185,9 @@ class AsgCapacity(Verb):
             return None
         return {"at": found["StartTime"].timestamp(), "floor": found["MinSize"], "ceiling": found["MaxSize"]}
 
-    def _rooms(self, group):
+    def _rooms(self, group, now):
         """What more instances take some of, as far as the present ones tell."""
-        if not temporary.may_grow(self.params["capacity"], group["DesiredCapacity"]):
+        if temporary.growth(self.params["capacity"], _size(group), _kept(group), now) <= 0:
             return []
         asked = {"vcpus": lambda: self._vcpus(group)}
         if group.get("VPCZoneIdentifier"):

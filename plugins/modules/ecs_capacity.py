@@ -225,15 +225,17 @@ class EcsCapacity(Verb):
         self.suspended = (seen["bounds"] or {}).get("suspended", [])
         if self.events is None:
             self.events = {event["id"] for event in service.get("events", [])}
+        seen["now"] = time.time()
         more = together(
             targets=lambda: self.service.targets(self.groups),
-            rooms=lambda: self._rooms(service),
+            rooms=lambda: self._rooms(seen),
         )
-        return dict(seen, **more, now=time.time())
+        return dict(seen, **more)
 
-    def _rooms(self, service):
+    def _rooms(self, seen):
         """What more tasks take some of, as far as it is known where they run."""
-        if not temporary.may_grow(self.params["capacity"], service["desiredCount"]):
+        service = seen["service"]
+        if temporary.growth(self.params["capacity"], _size(seen), _kept(service), seen["now"]) <= 0:
             return []
         asked, network = {}, (service.get("networkConfiguration") or {}).get("awsvpcConfiguration")
         if room.fargate_kinds(service):

@@ -134,7 +134,8 @@ class EcsZone(Verb):
             tasks=lambda: self.service.describe_tasks(self.service.task_arns(serviceName=self.service.name)),
         )
         others = [subnet for subnet in present if seen["where"].get(subnet) != self.params["zone"]]
-        rooms = [room.addresses(self.aws, others)] if others and self.params["state"] == "left" else []
+        leaves = self.params["state"] == "left" and 0 < len(others) < len(present)
+        rooms = [room.addresses(self.aws, others)] if leaves else []
         return dict(seen, service=service, rooms=rooms)
 
     @staticmethod

@@ -305,17 +305,17 @@ class K8sRollout(Verb):
             self.templates, self.version = [template], workload["status"].get("latestVersion")
         sent = any(history.same(template, each) for each in self.templates[1:])
         known = sent or history.same(template, self.templates[0])
+        more, now = together(autoscaler=self._autoscaler, failed=lambda: self._failed(seen)), time.time()
         return dict(
             seen,
-            **together(
-                autoscaler=self._autoscaler, failed=lambda: self._failed(seen), rooms=lambda: self._rooms(workload)
-            ),
+            **more,
+            rooms=self._rooms(workload, more["autoscaler"], now),
             sent=sent,
             overtaken_by=None if known else ", ".join(history.images(template)),
             stamp=self.stamp,
             version=self.version,
             reconcilers=workloads.reconcilers(workload),
-            now=time.time(),
+            now=now,
         )
 
     def look(self):
@@ -333,14 +333,13 @@ class K8sRollout(Verb):
     def _autoscalers(self, name=None):
         return objects(self.namespace, "horizontalpodautoscalers", name, api="/apis/autoscaling/v2")
 
-    def _rooms(self, workload):
+    def _rooms(self, workload, scaler, now):
         """What more pods take some of. A quota of the namespace is the cluster's to say, which it does at once."""
-        count = workloads.wanted(workload)
-        if not self.params["connections_each"] or not temporary.may_grow(self.params["capacity"], count):
+        wanted, size, kept = self.params, rollout.size(workload, scaler), rollout.remembered(workload)
+        if not wanted["connections_each"] or temporary.growth(wanted["capacity"], size, kept, now) <= 0:
             return []
-        database, each = self.params["db_instance"], self.params["connections_each"]
-        login = Login(self.params, self.aws)
-        return [room.connections(self.aws, database, login, each, count)]
+        login = Login(wanted, self.aws)
+        return [room.connections(self.aws, wanted["db_instance"], login, wanted["connections_each"], size.count)]
 
     def _failed(self, seen):
         """{name of a revision: why} of those that fail now, or that never took over."""

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from iam.asked import ONLY_LOOK, TOLD, asked_by, permissions, verbs_of
+from iam.asked import GROUPS, ONLY_LOOK, TOLD, WITH_ANOTHER, asked_by, permissions, verbs_of
 from iam.policy import DATA, GLOBAL, ROOM, actions_of, is_look, policy, resources
-from tests.contract import checks
+from tests.contract import checks, undone
 
 ROOT = Path(__file__).parents[2]
 POLICIES = sorted(ROOT.glob("iam/*.json"))
-PLAYBOOKS = checks.Tree(ROOT).playbooks()
+TREE = checks.Tree(ROOT)
+PLAYBOOKS = TREE.playbooks()
+# What goes one way only is taken back by who may go the other.
+OTHER_WAY = {"security_breach": ["security_release"], "security_release": ["security_breach"]}
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
@@ -35,6 +38,36 @@ def test_a_policy_has_what_the_code_of_the_verbs_asks(path: Path) -> None:
     missing = {action: verbs for action, verbs in asked_by(path).items() if action not in allowed | in_record}
     assert missing == {}, "python -m iam --add writes them into the policy"
     assert named.exists() or not verbs_of(path), "python -m iam --add writes it"
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_who_may_run_a_playbook_and_undo_may_take_it_back(path: Path) -> None:
+    """As README says; undo.yml itself is given nothing of what it takes back."""
+    policies = [ROOT / "iam" / f"{name}.json" for name in (path.stem, "undo", *OTHER_WAY.get(path.stem, ()))]
+    allowed = {action for each in policies if each.exists() for action in actions_of(json.loads(each.read_text()))}
+    needed = {action: back for back in _takes_back(path) for action in permissions(back)}
+    # The record's, and of groups, which have no sessions.
+    theirs = {"s3:GetObject", "s3:ListBucket", "s3:PutObject"} | GROUPS
+    assert {action: back for action, back in needed.items() if action not in allowed | theirs} == {}
+
+
+def _takes_back(path: Path) -> set[str]:
+    """The verbs that take back what a playbook changes."""
+    if undone.only_reads(path):
+        return set()
+    entries = [
+        entry
+        for verb in undone.changing(TREE, path)
+        if undone.kind(verb) == "verb"
+        for entry in checks.documentation(verb)[2]["undo"]["sample"]
+    ]
+    return {entry["verb"].rpartition(".")[2] for entry in entries if "verb" in entry}
+
+
+def test_what_undo_takes_back_is_no_part_of_its_policy() -> None:
+    (name,) = WITH_ANOTHER
+    allowed = actions_of(json.loads((ROOT / "iam" / f"{name}.json").read_text()))
+    assert allowed == set(asked_by(ROOT / "playbooks" / f"{name}.yml"))
 
 
 @pytest.mark.parametrize("name", sorted(ONLY_LOOK))

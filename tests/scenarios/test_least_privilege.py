@@ -108,6 +108,8 @@ MORE = (
     Case("scale", "undo", prepare=done("emergency_scale", capacity="+50%")),
     Case("run", "incident_review", prepare=a_review),
 )
+# Who takes a run back has the policy of its playbook as well.
+WITH = {"undo": ["emergency_scale"]}
 RUNS = (*CASES, *(case for case, _ in REFUSED if case.playbook != "bootstrap"), *MORE)
 
 
@@ -157,7 +159,9 @@ def policy_of(world: World, playbook: str, env: str = "sandbox", **said: Any) ->
         known = HostVars(inventory, VariableManager(loader, inventory), loader)
         (host,) = inventory.get_hosts(env)
         hosts = [known[host.name], known[known[host.name].get("peer", host.name)]]
-        return iam_policy(general(playbook), [ChainMap(said, each) for each in hosts])
+        named = [ChainMap(said, each) for each in hosts]
+        policies = [iam_policy(general(each), named) for each in (playbook, *WITH.get(playbook, []))]
+    return {**policies[0], "Statement": [statement for each in policies for statement in each["Statement"]]}
 
 
 def needs(calls: list[dict], playbook: str) -> list[str]:

@@ -144,8 +144,18 @@ def test_what_is_given_back_is_what_is_still_as_it_was_set(present, goal, told):
 
 
 @pytest.mark.parametrize(
-    ("asked", "count", "may"),
-    [("3", 2, True), ("2", 2, False), ("0", 2, False), ("+1", 2, True), ("-25%", 2, False), (None, 2, False)],
+    ("asked", "present", "kept", "more"),
+    [
+        ("3", BEFORE, None, 1),
+        ("2", BEFORE, None, 0),
+        ("-25%", AFTER, None, 0),
+        ("-50%", AFTER, None, -1),
+        ("+50%", BEFORE, None, 1),
+        # It is there already, or scaling has given more since.
+        ("+50%", AFTER, Kept(BEFORE, AFTER), 0),
+        ("+50%", Size(5, 3, 10), Kept(BEFORE, AFTER), 0),
+        (None, AFTER, Kept(BEFORE, AFTER), 0),
+    ],
 )
-def test_only_what_may_grow_needs_room(asked, count, may):
-    assert temporary.may_grow(asked, count) is may
+def test_how_many_more_need_room(asked, present, kept, more):
+    assert temporary.growth(asked, present, kept, NOW) == more

@@ -100,6 +100,12 @@ def test_what_does_not_fit_is_refused_before_any_change(scale, fleet, monkeypatc
     assert refused["msg"].startswith("2 more instances of fleet take 4 vCPUs, and 2 are left (62 of 64 are used)")
 
 
+def test_for_what_is_there_already_nobody_is_asked_for_room(scale, fleet, monkeypatch):
+    scale(fleet, "+50%")
+    monkeypatch.setattr(room, "quota", lambda *_given: pytest.fail("asked for room"))
+    assert scale(fleet, "+50%", check=True)["already_so"]
+
+
 def test_instances_of_another_kind_are_not_counted_against_the_wrong_quota(scale, fleet):
     fleet.instances[0]["InstanceType"] = "g5.xlarge"
     result = scale(fleet, "+1")

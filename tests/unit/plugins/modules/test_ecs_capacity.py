@@ -206,12 +206,16 @@ def test_what_does_not_fit_is_refused_before_any_change(scale, monkeypatch):
     assert not accepted["failed"] and accepted["notes"][0].startswith("ACCEPTED: ")
 
 
-def test_a_run_that_goes_on_is_not_refused_for_what_it_has_already(scale, monkeypatch):
+@pytest.mark.parametrize("asked", ["5", "+50%"])
+def test_for_what_is_there_already_nobody_is_asked_for_room(scale, monkeypatch, asked):
+    """By a run that goes on, or an undo that asks whether it is still so."""
     region = of_two()
-    scale(region, "5")
-    monkeypatch.setattr(room, "quota", short)
+    scale(region, asked)
+    for name in ("quota", "addresses", "connections"):
+        monkeypatch.setattr(room, name, lambda *_given: pytest.fail("asked for room"))
     region.service["launchType"] = "FARGATE"
-    assert not scale(region, "5")["failed"]
+    found = scale(region, asked, check=True, db_instance="db", connections_each=5)
+    assert (found["failed"], found["already_so"]) == (False, True)
 
 
 def test_connections_are_asked_of_the_database_that_is_named(scale, monkeypatch):

@@ -821,6 +821,11 @@ def test_connections_of_the_database_are_asked_for_pods_too(rollout, monkeypatch
     namespace = two_pods()
     refused = for_a_while(rollout, namespace, capacity="+50%", db_instance="db", connections_each=5)
     assert "1 more pods of web take 5 connections of db, and 4 are left" in refused["msg"] and namespace.changes == []
+    assert not for_a_while(rollout, namespace, capacity="+50%")["failed"]
+    monkeypatch.setattr(room, "connections", lambda *_given: pytest.fail("asked for what is there already"))
+    assert for_a_while(rollout, namespace, capacity="+50%", db_instance="db", connections_each=5, check=True)[
+        "already_so"
+    ]
 
 
 def test_a_count_is_needed(rollout):
