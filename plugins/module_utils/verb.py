@@ -242,7 +242,7 @@ def run(module, verb_class):
 
 def _apply(verb, plan, done):
     """Every step of the plan; after a lost answer look again and go on from what is true now. Returns the plan in force."""
-    first, steps, lost = plan, list(plan.steps), Counter()
+    first, steps, lost, unanswered = plan, list(plan.steps), Counter(), set()
     while steps:
         step = steps.pop(0)
         verb.keep_lease(always=not step.waits)
@@ -252,6 +252,8 @@ def _apply(verb, plan, done):
         except LostAnswer as error:
             lost[step.what] += 1
             overtaken = isinstance(error, Overtaken)
+            if not overtaken:
+                unanswered.add(step.what)
             if lost[step.what] > LOST_ANSWER_TRIES:
                 ends = (
                     "something else goes on changing it"
@@ -264,7 +266,8 @@ def _apply(verb, plan, done):
             )
             time.sleep(0.2 * lost[step.what])
             plan = verb.plan(verb.observe(), verb.params)
-            if not overtaken and step.what not in [remaining.what for remaining in plan.steps]:
+            # What overtook a step whose answer was lost before is that very step, applied late.
+            if step.what in unanswered and step.what not in [remaining.what for remaining in plan.steps]:
                 done.append(step)
             steps = list(plan.steps)
             continue

@@ -48,6 +48,8 @@ class Counter(Verb):
         Counter.value = number
         if fault == "after":
             raise LostAnswer("no answer")
+        if fault == "meanwhile":
+            raise Overtaken("it was counted meanwhile")
         if isinstance(fault, BaseException):
             raise fault
 
@@ -119,6 +121,12 @@ def test_what_changed_since_the_look_is_looked_at_again_before_anything_is_sent(
     assert (Counter.value, len(result["steps"])) == (3, 3)
     result = run(faults=[Overtaken("the counter was changed by somebody else")] * 9)
     assert "changed by somebody else; looked again 3 times" in result["msg"] and "goes on changing it" in result["msg"]
+
+
+def test_what_comes_late_after_a_lost_answer_is_ours_and_is_undone(run):
+    late, others = run(faults=["before", "meanwhile"]), run(faults=["meanwhile"])
+    assert ([step["after"] for step in late["steps"]], Counter.value) == ([1, 2, 3], 3)
+    assert [step["after"] for step in others["steps"]] == [2, 3]
 
 
 def test_every_step_may_lose_its_own_answers(run):
