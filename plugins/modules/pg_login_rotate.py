@@ -14,6 +14,7 @@ description:
     login that is a member of the first and acts as it, so that both work while the application is moved, and what either of them
     makes belongs to the same owner.
   - With O(state=retired) the old role may not log in any more, has no password, and its sessions are ended. It stays as the owner.
+    Where the password of O(new_role) is given as well, that is refused as long as O(new_role) does not get in with it.
   - The password comes from where the application reads it, and goes to the server as a SCRAM verifier, which no log of a statement
     gives away.
   - B(Risk:) with O(state=retired) whoever still uses the old login is out at once. Move the application first.
@@ -134,7 +135,9 @@ undo:
   elements: dict
   sample:
     - stays: "make the login regami_2 that acts as regami"
-      instead: "a login that was closed after a breach is opened by a person alone: ALTER ROLE NAME LOGIN"
+      instead: >-
+        a login that was made and that nobody uses goes by DROP ROLE NAME; one that was closed after a breach is opened by a
+        person alone: ALTER ROLE NAME LOGIN, and \password NAME of psql
 notes:
   description: What a person must know.
   returned: unless refused
@@ -152,7 +155,15 @@ import base64
 import json
 
 from ansible_collections.sre.runbooks.plugins.module_utils import rds
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Refusal, Stop, Unreachable, near
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import (
+    LostAnswer,
+    Overtaken,
+    Refusal,
+    Stop,
+    Unreachable,
+    because_and_fix,
+    near,
+)
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_options import CLUSTER_ARGUMENTS
 from ansible_collections.sre.runbooks.plugins.module_utils.new_values import make
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres import Line
@@ -193,6 +204,9 @@ SELECT r.rolname AS name, r.rolcanlogin AS login, r.rolsuper AS superuser, r.rol
   (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend') AS sessions
 FROM pg_roles r
 """
+# duplicate_object and unique_violation: another CREATE ROLE was under way when this one was sent.
+# https://www.postgresql.org/docs/16/errcodes-appendix.html
+EXISTS = ("42710", "23505")
 _END = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %(role)s AND backend_type = 'client backend'
 """
@@ -201,7 +215,10 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %(role)s 
 class PgLoginRotate(Verb):
     """Two logins of one owner, and then one."""
 
-    INSTEAD = "a login that was closed after a breach is opened by a person alone: ALTER ROLE NAME LOGIN"
+    INSTEAD = (
+        "a login that was made and that nobody uses goes by DROP ROLE NAME; one that was closed after a breach is opened by a "
+        "person alone: ALTER ROLE NAME LOGIN, and \\password NAME of psql"
+    )
 
     def __init__(self, module):
         super().__init__(module)
@@ -216,22 +233,22 @@ class PgLoginRotate(Verb):
             if not instance["host"]:
                 raise Refusal(f"{name} is {instance['status']} and has no endpoint yet")
             self.instance, self.line = instance, Line(rds.database(instance, self.login), tick=self.keep_lease)
-            if self.params["state"] == "created":
+            if any(self.params[option] for option in NEW_PASSWORD):
                 self.password = self._password()
         roles = {row["name"]: row for row in self.line.rows(_ROLES)}
-        return {"roles": roles, "works": self.params["new_role"] in roles and self._works()}
+        return {"roles": roles, "shut_out": self._shut_out() if self.params["new_role"] in roles else None}
 
-    def _works(self):
-        """Does the new login get in with its password? Asked only where there is one to ask with."""
+    def _shut_out(self):
+        """Why the new login does not get in with its password; None where it does, or there is no password to ask with."""
         if self.password is None:
-            return False
+            return None
         given = dict(dict.fromkeys(LOGIN_ARGUMENTS), login_user=self.params["new_role"], login_password=self.password)
         kept = {name: self.params[name] for name in ("login_db", "sslmode", "ssl_root_cert")}
         try:
             rds.database(self.instance, Login({**given, **kept}, self.aws)).connect().close()
-        except Stop:
-            return False
-        return True
+        except Stop as stop:
+            return because_and_fix(str(stop))[0]
+        return None
 
     def _password(self):
         """What the application will log in with."""
@@ -259,7 +276,7 @@ class PgLoginRotate(Verb):
         old, new = roles.get(wanted["role"]), roles.get(wanted["new_role"])
         if old is None:
             raise Refusal(
-                f"there is no role {wanted['role']} in {wanted['db_instance']} ({near(wanted['role'], observed)}): check role"
+                f"there is no role {wanted['role']} in {wanted['db_instance']} ({near(wanted['role'], roles)}): check role"
             )
         if wanted["role"] == wanted["new_role"]:
             raise Refusal(
@@ -272,12 +289,12 @@ class PgLoginRotate(Verb):
             )
         ours = new is not None and wanted["role"] in new["member_of"]
         if wanted["state"] == "retired":
-            return _retired(wanted["role"], wanted["new_role"], old, new, ours)
+            return _retired(wanted["role"], wanted["new_role"], old, new if ours else None, observed["shut_out"])
         if new is not None and not ours:
             raise Refusal(
                 f"there is a role {wanted['new_role']} already, which does not act as {wanted['role']}: name another new_role"
             )
-        if observed["works"]:
+        if new and observed["shut_out"] is None:
             return Plan()
         what = (
             f"give the login {wanted['new_role']} its password"
@@ -290,8 +307,13 @@ class PgLoginRotate(Verb):
         role, new = self._quoted("role"), self._quoted("new_role")
         word = self.line.verifier(self.params["new_role"], self.password)
         begin = f"CREATE ROLE {new} LOGIN IN ROLE {role} PASSWORD" if fresh else f"ALTER ROLE {new} LOGIN PASSWORD"
-        # Sent as one, which is one transaction: there is never a login that does not act as the owner.
-        self._run(f"{begin} %(word)s; ALTER ROLE {new} SET role = {role}", word=word)
+        try:
+            # Sent as one, which is one transaction: there is never a login that does not act as the owner.
+            self._run(f"{begin} %(word)s; ALTER ROLE {new} SET role = {role}", word=word)
+        except Stop as stop:
+            if getattr(stop.__cause__, "pgcode", None) in EXISTS:
+                raise Overtaken(f"the login {self.params['new_role']} was made meanwhile") from stop
+            raise
 
     def close(self):
         self._run(f"ALTER ROLE {self._quoted('role')} NOLOGIN PASSWORD NULL")
@@ -323,12 +345,18 @@ class PgLoginRotate(Verb):
         }
 
 
-def _retired(role, new_role, old, new, ours):
-    if new is None or not ours or not new["login"]:
+def _retired(role, new_role, old, new, shut_out):
+    if new is None or not new["login"]:
         raise Refusal(f"no login {new_role} takes the place of {role} yet: state=created comes first")
     steps = []
     if old["login"]:
-        steps.append(Step("close", f"let nobody log in as {role} any more", True, False))
+        if shut_out is not None:
+            raise Refusal(
+                f"{new_role} does not get in with that password ({shut_out}), so {role} is not closed: state=created gives it "
+                f"that password"
+            )
+        # Who has come in since the look is seen only when nobody can come after them.
+        steps.append(Step("close", f"let nobody log in as {role} any more", True, False, look_again=True))
     if old["sessions"]:
         steps.append(Step("end", f"end the {old['sessions']} sessions of {role}", old["sessions"], 0))
         steps.append(Step("empty", f"wait until {role} has no session left", waits=True))
