@@ -185,7 +185,9 @@ class Cluster:
         if answer.status == 403 and " cannot " in message:
             return f"missing permission to {what}: {message}: add it to a Role of that user, or use another context"
         if answer.status == 409:
-            return f"{what}: the object was changed by somebody else meanwhile"
+            return (
+                f"{what}: {'it was made' if method == 'POST' else 'the object was changed'} by somebody else meanwhile"
+            )
         return f"{what}: {self.host} answered {answer.status}: {message}"
 
 

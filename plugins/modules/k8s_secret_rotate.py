@@ -11,9 +11,10 @@ version_added: 0.3.0
 short_description: Move a Kubernetes workload to a new Secret, then remove the old one
 description:
   - Makes a Secret of a new name, with the values of the old one but for those in O(values), and moves every reference of the
-    workload to it, in environment, C(envFrom) and volumes. All else of the pod template stays as it is. It waits until the
-    rollout is over, and fails with the reason when it never will be.
-  - The old Secret stays until O(state=retired), which is refused while any workload or pod of the namespace still uses it.
+    workload to it, in environment, C(envFrom), volumes and C(imagePullSecrets). All else of the pod template stays as it is. It
+    waits until the rollout is over, and fails with the reason when it never will be.
+  - The old Secret stays until O(state=retired), which is refused while any workload, CronJob or pod of the namespace still uses
+    it.
   - A Secret of the new name that an earlier run made is used again, so a run that was killed generates nothing twice.
   - B(Risk:) all pods of the workload are replaced, as its rollout strategy allows. O(state=retired) cannot be undone.
 options:
@@ -45,7 +46,7 @@ requirements:
 author:
   - sre.runbooks contributors (@sre-runbooks)
 notes:
-  - It needs the verbs get, create and delete on secrets, get and patch on the workload, and list on pods and workloads.
+  - It needs the verbs get, create and delete on secrets, get and patch on the workload, and list on pods, workloads and CronJobs.
   - The options of AWS are those of the lease.
 seealso:
   - module: sre.runbooks.pg_login_rotate
@@ -107,7 +108,7 @@ notes:
   returned: unless refused
   type: list
   elements: str
-  sample: []
+  sample: ["the Secret database-2 was made at 2026-05-03T02:10:44Z and is used again: for newer values give another new_secret"]
 waited_seconds:
   description: Time spent in waits.
   returned: unless refused
@@ -122,7 +123,7 @@ import copy
 from ansible_collections.sre.runbooks.plugins.module_utils import kubernetes_api as api
 from ansible_collections.sre.runbooks.plugins.module_utils import new_values
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Overtaken, Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_verb import QUARANTINE, KubernetesVerb, main_of
 from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_workload import is_live
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Step
@@ -142,11 +143,13 @@ ARGUMENTS = dict(
 )
 # Of a Secret that this verb made: the one whose place it takes.
 MARK = "sre.runbooks/takes-the-place-of"
-# What may use a Secret, and where each has its pods' spec.
+# What may use a Secret by the pods that it makes.
 USERS = (
     ("/apis/apps/v1", "deployments"),
     ("/apis/apps/v1", "statefulsets"),
     ("/apis/apps/v1", "daemonsets"),
+    ("/apis/apps.openshift.io/v1", "deploymentconfigs"),
+    ("/apis/batch/v1", "cronjobs"),
 )
 
 
@@ -194,10 +197,7 @@ class K8sSecretRotate(KubernetesVerb):
 
     def _users(self):
         """Who of the namespace still uses the old one, for people."""
-        lists = {
-            name: lambda at=at, name=name: self.cluster.read(api.objects(self.namespace, name, api=at))
-            for at, name in USERS
-        }
+        lists = {name: lambda at=at, name=name: self._all(at, name) for at, name in USERS}
         found = together(**lists, pods=lambda: self.cluster.read(self.reader.pods()))
         # One that is kept for an investigation is not to run again.
         kept = [pod for pod in found.pop("pods")["items"] if QUARANTINE not in (pod["metadata"].get("labels") or {})]
@@ -207,8 +207,14 @@ class K8sSecretRotate(KubernetesVerb):
             f"{name.rstrip('s')} {each['metadata']['name']}"
             for name, answer in found.items()
             for each in answer["items"]
-            if self.old in used_by(each["spec"]["template"]["spec"])
+            if self.old in used_by(_pods_of(each))
         ]
+
+    def _all(self, at, name):
+        try:
+            return self.cluster.read(api.objects(self.namespace, name, api=at))
+        except api.NotFound:  # not every cluster has every kind
+            return {"items": []}
 
     def _made(self, former):
         """The new Secret; here, so that a value that cannot be had refuses before anything is changed."""
@@ -232,8 +238,7 @@ class K8sSecretRotate(KubernetesVerb):
     # The steps, named as in the plan.
 
     def create(self):
-        with contextlib.suppress(Overtaken):  # it is there already
-            self.cluster.change("POST", self._path(), self.secret)
+        self.cluster.change("POST", self._path(), self.secret)
 
     def move(self, source, target):
         template = self.workload["spec"]["template"]
@@ -283,18 +288,26 @@ def _references(spec):
         yield volume.get("secret"), "secretName"
         for each in (volume.get("projected") or {}).get("sources") or []:
             yield each.get("secret"), "name"
+    for each in spec.get("imagePullSecrets") or []:
+        yield each, "name"
+
+
+def _pods_of(workload):
+    """The spec of the pods that it makes; a CronJob makes Jobs, which make them."""
+    spec = workload["spec"]
+    return spec.get("jobTemplate", workload)["spec"]["template"]["spec"]
 
 
 def used_by(spec):
     """Names of the Secrets that a pod's spec uses."""
-    return {place[key] for place, key in _references(spec) if place}
+    return {place[key] for place, key in _references(spec) if place and key in place}
 
 
 def moved(template, source, target):
     """The template with each reference to `source` to `target`."""
     template = copy.deepcopy(template)
     for place, key in _references(template["spec"]):
-        if place and place[key] == source:
+        if place and place.get(key) == source:
             place[key] = target
     return template
 
@@ -306,6 +319,12 @@ def _create(observed, wanted):
         if place != old:
             raise Refusal(f"there is a Secret {new} already, which is not of this rotation: give another as new_secret")
         return []
+    if observed["old"] is not None and new in used_by(_pods_of(observed["workload"])):
+        # With new values in it the login that its pods have would be closed behind them.
+        raise Refusal(
+            f"{wanted['kubernetes']['name']} uses the Secret {new}, and somebody has deleted that: bring it back, or go back to "
+            f"{old} by state=former"
+        )
     if observed["old"] is None:
         raise Refusal(f"there is no Secret {old} in namespace {wanted['kubernetes']['namespace']}: check secret")
     if not wanted["values"]:
@@ -317,7 +336,15 @@ def _create(observed, wanted):
 
 
 def _created(observed, wanted):
-    return Plan(tuple(_create(observed, wanted)), {"secrets": list(observed["names"])})
+    steps, new, after = _create(observed, wanted), observed["new"], {"secrets": list(observed["names"])}
+    if steps:
+        return Plan(tuple(steps), after)
+    made = new["metadata"].get("creationTimestamp")
+    return Plan(
+        notes=(
+            f"the Secret {observed['names'][1]} was made at {made} and is used again: for newer values give another new_secret",
+        )
+    )
 
 
 def _moved(observed, wanted):
@@ -351,7 +378,7 @@ def _moving(observed, wanted, source, target, steps, after):
 def _retired(observed, wanted):
     old, new = observed["names"]
     if observed["old"] is None:
-        return Plan(notes=(f"the Secret {old} is gone already",))
+        return Plan(notes=(f"there is no Secret {old} any more",))
     if observed["new"] is None:
         raise Refusal(f"there is no Secret {new} that takes the place of {old}: state=moved comes first")
     if observed["users"]:

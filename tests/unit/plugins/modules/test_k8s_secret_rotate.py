@@ -7,6 +7,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_api import NotFound
+from ansible_collections.sre.runbooks.plugins.module_utils.kubernetes_reader import Reader
 from ansible_collections.sre.runbooks.plugins.modules.k8s_secret_rotate import MARK, K8sSecretRotate, moved, used_by
 
 OLD, NEW = "database", "database-2"
@@ -20,6 +22,7 @@ def template(name=OLD):
     ]
     return {
         "spec": {
+            "imagePullSecrets": [{"name": name}],
             "containers": [
                 {
                     "name": "web",
@@ -35,6 +38,26 @@ def template(name=OLD):
             ],
         }
     }
+
+
+class Cluster:
+    """One that has these objects, and no kind besides."""
+
+    def __init__(self, **objects):
+        self.objects = {"pods": [], **objects}
+
+    def read(self, path):
+        resource = path.rpartition("/")[2]
+        if resource not in self.objects:
+            raise NotFound(f"{path} not found")
+        return {"items": self.objects[resource]}
+
+
+def users(**objects):
+    verb = K8sSecretRotate.__new__(K8sSecretRotate)
+    verb.old, verb.namespace, verb.cluster = OLD, "shop", Cluster(**objects)
+    verb.reader = Reader(verb.cluster, "Deployment", "shop", "web")
+    return verb._users()
 
 
 def seen(old=True, new=False, uses=OLD, users=(), settled=True, place=OLD):
@@ -87,10 +110,31 @@ def test_the_old_one_goes_when_nobody_uses_it():
     assert do(plan(seen(old=False, new=True, uses=NEW), "retired")) == []
 
 
+def test_who_uses_it():
+    def made(name, **spec):
+        return {"metadata": {"name": name}, "spec": spec}
+
+    nightly = made("nightly", jobTemplate={"spec": {"template": template()}})
+    moved_on = made("reports", jobTemplate={"spec": {"template": template(NEW)}})
+    web = made("web", replicas=0, template=template())
+    pod = {**made("web-1", **template()["spec"]), "status": {"phase": "Running"}}
+    found = users(deployments=[web], cronjobs=[nightly, moved_on], pods=[pod])
+    assert found == ["pod web-1", "deployment web", "cronjob nightly"]
+    assert users() == []
+
+
+def test_one_that_is_used_again_is_named_with_its_age():
+    observed = seen(new=True)
+    observed["new"]["metadata"]["creationTimestamp"] = "2026-05-03T02:10:44Z"
+    (note,) = plan(observed, "created").notes
+    assert note.startswith("the Secret database-2 was made at 2026-05-03T02:10:44Z and is used again")
+
+
 def test_what_it_refuses():
     assert "which is not of this rotation" in refusal(seen(new=True, place="other"))
     assert "there is no Secret database" in refusal(seen(old=False))
     assert "give values" in refusal(seen(), values=())
     assert "no key" in refusal(seen(), values=({"key": None},))
+    assert "go back to database by state=former" in refusal(seen(uses=NEW))
     assert "uses neither" in refusal(seen(uses="third"))
     assert "nothing can go back" in refusal(seen(old=False, new=True, uses=NEW), "former")
