@@ -18,6 +18,7 @@ import psycopg2
 
 from . import crowd, rds
 from .faults import Fault
+from .patience import PATIENCE, wait_until
 from .postgres import DATABASE
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .world import World
 
 APPLICATION_USER = "regami"
-SECONDS = 30.0
 
 _crowds: dict[str, list[Process]] = {}
 
@@ -67,12 +67,9 @@ def _await_waiting(server: Server, kind: str, held: int) -> None:
     if kind not in waiting:
         return
     condition, number = waiting[kind]
-    deadline = time.monotonic() + SECONDS
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE {condition}"
     with server.session() as query:
-        while query(f"SELECT count(*) FROM pg_stat_activity WHERE {condition}") < number:
-            if time.monotonic() > deadline:
-                raise ValueError(f"not all of {held} sessions came to wait")
-            time.sleep(0.02)
+        wait_until(lambda: query(count) >= number, f"all of {held} sessions wait")
 
 
 def let_go(kind: str, _world: World) -> None:
@@ -85,7 +82,7 @@ def let_go(kind: str, _world: World) -> None:
     for server in rds.servers.values():
         with contextlib.suppress(psycopg2.Error), server.session() as query:
             query(f"SELECT count(pg_terminate_backend(pid)) {gone}")
-            deadline = time.monotonic() + SECONDS
+            deadline = time.monotonic() + PATIENCE
             while query(f"SELECT count(*) {gone}") and time.monotonic() < deadline:
                 time.sleep(0.02)
 

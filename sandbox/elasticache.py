@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from . import cloudwatch
 from .addresses import Addresses
 from .faults import Fault
+from .patience import PATIENCE
 from .usage import Meter
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 GROUP, PORT = "regami-cache", 6379
 MEMORY = 64 * 2**20
-START_SECONDS = 10.0
 # How long a reboot takes here, and a failover.
 REBOOT_SECONDS, FAILOVER_SECONDS = 1.0, 0.5
 
@@ -132,7 +132,7 @@ class Node:
             region=self.region,
             cwd=self._world.home,
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while self.info() is None:
             if not self.is_running or time.monotonic() > deadline:
                 raise RuntimeError(f"Redis {self.name} does not start: see {logs}")

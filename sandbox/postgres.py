@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from . import packet_filter
+from .patience import PATIENCE, wait_until
 from .processes import Process
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class Server:
         self._source = f"host={PROVIDER_HOST} port={source.port} user=rdsrepladmin password={password} application_name={self.name}"
         self.installation.write(self.data / "standby.signal", "")
 
-    def start(self, seconds: float = 20.0) -> None:
+    def start(self, seconds: float = PATIENCE) -> None:
         """Returns when it takes connections; raises RuntimeError when it does not within `seconds`."""
         self._write_settings(self._source)
         self._write_access()
@@ -394,11 +395,7 @@ class Server:
         """Returns when it takes writes."""
         with self.session() as query:
             query("SELECT pg_promote(true, 60)")
-            deadline = time.monotonic() + 60
-            while query("SELECT pg_is_in_recovery()"):
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"PostgreSQL {self.name} is not promoted within 60 s")
-                time.sleep(0.01)
+            wait_until(lambda: not query("SELECT pg_is_in_recovery()"), f"PostgreSQL {self.name} is promoted")
         self._source = ""
         self._write_settings("")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,10 @@ from .. import elbv2
 from ..ecs import pipeline as ecs_pipeline
 from ..ecs import task_sets
 from ..faults import Fault
+from ..patience import wait_until
 
 if TYPE_CHECKING:
     from ..world import World
-
-PATIENCE = 60.0  # seconds for a stage to be reached
 
 
 def revision(task_definition: str) -> dict:
@@ -56,7 +54,9 @@ def deploy(world: World, build: str, stage: str = "begun") -> None:
 
     task_sets.wake()
     # A pipeline deploys to a service that serves.
-    _wait(lambda: all(each["stabilityStatus"] == "STEADY_STATE" for each in service()["taskSets"]), "a steady service")
+    wait_until(
+        lambda: all(each["stabilityStatus"] == "STEADY_STATE" for each in service()["taskSets"]), "a steady service"
+    )
     made = codedeploy.create_deployment(
         applicationName=known["application"],
         deploymentGroupName=known["deployment_group"],
@@ -70,7 +70,7 @@ def deploy(world: World, build: str, stage: str = "begun") -> None:
             raise ValueError(f"{made} ended {deployment['status']}: {deployment.get('errorInformation')}")
         return STAGES[stage](deployment["status"], _percent(codedeploy, known, made))
 
-    _wait(reached, f"{made} {stage}")
+    wait_until(reached, f"{made} {stage}")
 
 
 def _percent(codedeploy: Any, known: dict, deployment: str) -> float:
@@ -82,14 +82,6 @@ def _percent(codedeploy: Any, known: dict, deployment: str) -> float:
         return 0.0
     sets = found["ecsTarget"]["taskSetsInfo"]
     return next((each["trafficWeight"] for each in sets if each["taskSetLabel"] == "Green"), 0.0)
-
-
-def _wait(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not reached():
-        if time.monotonic() > deadline:
-            raise ValueError(f"not within {PATIENCE:.0f} s: {what}")
-        time.sleep(0.05)
 
 
 faults = {

@@ -16,10 +16,10 @@ moto keeps clusters, task definitions and services; a scheduler brings each serv
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from .. import quotas, subnets, zones
+from ..patience import wait_until
 from . import (
     definitions,
     deployments,
@@ -38,7 +38,6 @@ from . import (
 if TYPE_CHECKING:
     from ..world import World
 
-START_SECONDS = 15.0
 
 faults = pipeline.faults | service_deployments.faults
 
@@ -70,11 +69,7 @@ def seed(world: World) -> None:
 
 def start(world: World) -> None:
     world.background(scheduler.run)
-    deadline = time.monotonic() + START_SECONDS
-    while not _all_deployed(world):
-        if time.monotonic() > deadline:
-            raise RuntimeError("the services do not become steady")
-        time.sleep(0.02)
+    wait_until(lambda: _all_deployed(world), "the services are steady")
 
 
 def _all_deployed(world: World) -> bool:

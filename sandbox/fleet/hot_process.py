@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .. import ssm
 from ..faults import Fault
+from ..patience import wait_until
 from ..processes import is_zombie
 from . import groups, pipeline
 
@@ -47,11 +48,7 @@ def _begin(world: World, instance: str | None = None, stubborn: str = "no") -> N
     if chosen not in there:
         raise ValueError(f"no instance {chosen} serves: there are {', '.join(there)}")
     ssm.run(facts["region"], chosen, _BEGIN.format(script=SCRIPT, stubborn=stubborn))
-    deadline = time.monotonic() + pipeline.PATIENCE
-    while not (pids := _pids(facts["region"], chosen)):
-        if time.monotonic() > deadline:
-            raise ValueError(f"{SCRIPT} does not start on {chosen}")
-        time.sleep(0.02)
+    pids = wait_until(lambda: _pids(facts["region"], chosen), f"{SCRIPT} runs on {chosen}")
     world.background(_compete, world, facts["region"], chosen, pids)
 
 

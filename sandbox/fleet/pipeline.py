@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import base64
-import time
 from typing import TYPE_CHECKING
 
 from .. import builds
 from ..faults import Fault
+from ..patience import wait_until
 from . import groups
 
 if TYPE_CHECKING:
     from ..world import World
-
-PATIENCE = 20.0  # seconds until the fleet is healthy
 
 
 def user_data(database_url: str, tag: str) -> str:
@@ -60,11 +58,10 @@ def await_steady(world: World, facts: dict) -> None:
     """A fleet that nobody asked about yet starts first: there is something to replace."""
     groups.wake()
     group = world.backend("autoscaling", facts["region"]).autoscaling_groups[facts["auto_scaling_group"]]
-    deadline = time.monotonic() + PATIENCE
-    while sum(machine.is_healthy for machine in groups.of(group)) < group.desired_capacity:
-        if time.monotonic() > deadline:
-            raise ValueError(f"{group.name} does not become healthy: nothing was deployed")
-        time.sleep(0.05)
+    wait_until(
+        lambda: sum(machine.is_healthy for machine in groups.of(group)) >= group.desired_capacity,
+        f"{group.name} is healthy",
+    )
 
 
 faults = {

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import cloudtrail, distress, elasticache, partner
 from ..faults import Rule
+from ..patience import wait_until
 from . import stage
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ VISITORS, VISITS = 30, 150.0
 # A host whose neighbours take its processors: how long it gets none, and how long it gets them, in seconds. Health checks,
 # which wait for 2 s, pass.
 STILL, RUNS = 0.5, 0.01
-PATIENCE, SOME = 30.0, 3
+SOME = 3
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,12 +68,8 @@ class Cause:
 
 
 def wait_for(true: Callable[[], Any] | None) -> None:
-    """Raises ValueError where it does not come true."""
-    deadline = time.monotonic() + PATIENCE
-    while true is not None and not true():
-        if time.monotonic() > deadline:
-            raise ValueError("the incident does not show")
-        time.sleep(0.05)
+    if true is not None:
+        wait_until(true, "the incident shows")
 
 
 def forget(world: World) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ecr, load
 from ..ecs import deployments, tasks
 from ..ecs.pipeline import definition_of
+from ..patience import wait_until
 from . import levels as quiet
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ TASKS, DISK = 3, "/mnt"
 WRITES, READS = 4.0, 2.0
 # The first requests of a process take longer than those that follow.
 WARM_SECONDS, QUIET_SECONDS = 3.0, 3.0
-STEADY_SECONDS = 60.0
 
 _staged: dict[str, Any] = {}
 
@@ -89,11 +89,7 @@ def settle(world: World) -> None:
     region = world.regions[0]
     facts = world.state["regions"][region]
     deploy(world, _staged["definition"], TASKS)
-    deadline = time.monotonic() + STEADY_SECONDS
-    while not _is_steady(world):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{facts['service']} does not become steady")
-        time.sleep(0.05)
+    wait_until(lambda: _is_steady(world), f"{facts['service']} is steady")
     with world.lock:
         own = service(world)
         present = deployments.history[own.arn][0]

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..faults import Fault
+from ..patience import PATIENCE
 from . import api
 from .machine import NO_ROOM, Machine
 from .nodes import Nodes
@@ -69,7 +70,6 @@ for attempt in $(seq 200); do [ "$(df --output=avail / | tail -1)" -lt 64 ] && b
 }
 # Not even the agent has room: the blocks that are kept for it are gone too, those of the script that took them included.
 NO_RESERVE = "(while :; do cat /dev/zero >>/var/lib/amazon/filler; sleep 0.3; done) >/dev/null 2>&1 &"
-PATIENCE = 45.0
 
 
 def _nodes(world: World) -> Nodes:

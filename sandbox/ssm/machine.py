@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..patience import PATIENCE
 from .agent import NO_ROOM
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..world import World
 
 MEGABYTES, INODES = 16, 1000
-START_SECONDS = 15.0
 FIRST_DAY = (Path(__file__).resolve().parent / "first_day.sh").read_text()
 
 
@@ -78,7 +78,7 @@ class Machine:
             log=log,
             region=self.region,
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self._connect().close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import datetime
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
+from sandbox.patience import wait_until
 from sandbox.postgres import Installation
 from sandbox.world import World
 
@@ -55,14 +55,6 @@ autovacuum_vacuum_cost_limit = 1
 """
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
-    return value
-
-
 class Cluster:
     """`programs`: the folder of PostgreSQL's programs, by default those of the sandbox, which know no TLS."""
 
@@ -94,7 +86,7 @@ class Cluster:
             self.process = subprocess.Popen(
                 [str(self.bin / "postgres"), "-D", data], cwd=self.data.parent, stdout=log, stderr=log, **identity
             )
-        until(self._is_ready, f"PostgreSQL starts, see {self.data.parent}/log")
+        wait_until(self._is_ready, f"PostgreSQL starts, see {self.data.parent}/log")
         with self.superuser() as query:
             for statement in _ROLES.strip().split(";\n"):
                 query(statement)
@@ -165,7 +157,7 @@ class Held:
                     raise
 
     def _finish(self) -> None:
-        until(lambda: self.connection.poll() == psycopg2.extensions.POLL_OK, "an answer")
+        wait_until(lambda: self.connection.poll() == psycopg2.extensions.POLL_OK, "an answer")
 
     def ask(self, statement: str) -> list[tuple]:
         cursor = self.connection.cursor()

@@ -13,11 +13,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 from breaking import Break, applied, breaking, not_applied, under_way
-from cluster import HOST, PASSWORD, Cluster, Held, until
+from cluster import HOST, PASSWORD, Cluster, Held
 
 from ansible_collections.sre.runbooks.plugins.module_utils import postgres, rds
 from ansible_collections.sre.runbooks.plugins.modules import pg_login_rotate
 from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
+from sandbox.patience import wait_until
 
 OLD, NEW, NEW_PASSWORD = "shop", "shop_2", "planted-new-Zq7"
 CHANGES = ("CREATE ROLE", "ALTER ROLE", "pg_terminate_backend")
@@ -122,7 +123,7 @@ def test_a_login_that_is_made_late_is_not_made_twice(rotate: Rotation, cluster: 
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'pg_authid'::regclass"
 
         def let_go() -> None:
-            until(lambda: query(waiting) == [(2,)], "the second one waits, too")
+            wait_until(lambda: query(waiting) == [(2,)], "the second one waits, too")
             query("COMMIT")
 
         later = threading.Thread(target=let_go)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 
 import pytest
-from cluster import HOST, SUPERUSER, Cluster, Held, until
+from cluster import HOST, SUPERUSER, Cluster, Held
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from task import kill
+
+from sandbox.patience import wait_until
 
 PROTECTED = {
     "protected_users": ["migrator"],
@@ -58,7 +60,7 @@ class Crowd:
         with cluster.superuser() as query:
             query("CREATE TABLE dead AS SELECT generate_series(1, 200000) AS n")
             query("DELETE FROM dead")
-            kinds = until(
+            kinds = wait_until(
                 lambda: (
                     len(
                         found := query(
@@ -83,12 +85,12 @@ class Crowd:
             for name in gone & self.ordinary.keys():
                 self.ordinary[name].close()
             locked = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 7"
-            until(lambda: "holds" not in gone or not query(locked), "those that were closed have ended")
+            wait_until(lambda: "holds" not in gone or not query(locked), "those that were closed have ended")
             for name in [name for name in ORDINARY if name in gone]:
                 _state, user, statements, more = ORDINARY[name]
                 self.ordinary[name] = Held(self.cluster, user, *statements, **more)
-            until(lambda: all(self._is_as_it_was(query, name) for name in ORDINARY), "each does what it is to do")
-            until(
+            wait_until(lambda: all(self._is_as_it_was(query, name) for name in ORDINARY), "each does what it is to do")
+            wait_until(
                 lambda: query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory'"), "one waits for another"
             )
 

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cluster import HOST, PASSWORD, Cluster, Held, until
+from cluster import HOST, PASSWORD, Cluster, Held
 from task import kill
 
 from ansible_collections.sre.runbooks.plugins.module_utils import postgres, sessions
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.postgres_login import LOGIN_ARGUMENTS, Login
 from ansible_collections.sre.runbooks.plugins.modules import pg_kill_queries
+from sandbox.patience import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -74,7 +75,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_chain_of_200_is_solved_by_ending_its_head_only(cluster: Cluster, counted: list[str]) -> None:
     with crowd(cluster, "blocking_chain", 201), cluster.superuser() as query:
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        until(lambda: query(waiting) == [(200,)], "200 wait")
+        wait_until(lambda: query(waiting) == [(200,)], "200 wait")
         before = states(cluster, "regami-billing")
         (head,) = [pid for pid, state in before.items() if state == "idle in transaction"]
 
@@ -87,7 +88,7 @@ def test_a_chain_of_200_is_solved_by_ending_its_head_only(cluster: Cluster, coun
         (chain,) = result["blocking_chains"]
         assert (chain["head"]["pid"], chain["waiting"], chain["depth"]) == (head, 200, 200)
         assert "4111" not in str(result)
-        until(lambda: set(states(cluster, "regami-billing").values()) == {"idle"}, "each gets its row")
+        wait_until(lambda: set(states(cluster, "regami-billing").values()) == {"idle"}, "each gets its row")
         assert set(states(cluster, "regami-billing")) == before.keys() - {head}
 
 
@@ -170,7 +171,7 @@ def test_an_answer_is_lost(
             lost.append(statement)
             if applied:
                 super().rows(statement, **values)
-                until(lambda: not states(cluster, "lost"), "they end")
+                wait_until(lambda: not states(cluster, "lost"), "they end")
             self._connection.close()
             self._connection = None
             raise Unreachable("the connection broke")
@@ -201,7 +202,7 @@ def test_a_prepared_transaction_is_named_and_left(cluster: Cluster, open_session
     try:
         open_sessions.append(Held(cluster, "app", "SELECT pg_advisory_xact_lock(9)", unanswered=True))
         with cluster.superuser() as query:
-            until(lambda: query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory'"), "one waits")
+            wait_until(lambda: query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory'"), "one waits")
         result = kill(cluster, only_blocking=True)
         assert (result["changed"], result["blocking_chains"][0]["what"]) == (False, "a prepared transaction")
         assert result["prepared_transactions"][0]["owner"] == "app"

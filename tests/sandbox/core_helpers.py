@@ -5,23 +5,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psycopg2
 
 from sandbox.client import Sandbox
+from sandbox.patience import wait_until
 
 PRIMARY = ("us-east-1", "regami-db-primary")
 REPLICA = ("us-west-2", "regami-db-replica")
-
-
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def instance(sandbox: Sandbox, region: str, name: str) -> dict:

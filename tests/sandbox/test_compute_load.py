@@ -88,7 +88,7 @@ def test_resolver_obeys_the_ttl(fresh_sandbox):
 
 def wait_for_writes(sandbox, database):
     journal = sandbox.home / "load" / "acks.jsonl"
-    wait_until(lambda: any(ack["database"] == database for ack in load.read(journal)[-5:]), f"writes to {database}", 20)
+    wait_until(lambda: any(ack["database"] == database for ack in load.read(journal)[-5:]), f"writes to {database}")
 
 
 def address(sandbox, region, name):
@@ -152,7 +152,7 @@ def test_report_tells_lost_writes_and_two_primaries(fresh_sandbox):
     )
     journal = sandbox.home / "load" / "acks.jsonl"
     # The pinned writer goes on writing to the old one meanwhile.
-    wait_until(lambda: sum(ack["database"] == new for ack in load.read(journal)) >= 20, "20 writes to the new one", 20)
+    wait_until(lambda: sum(ack["database"] == new for ack in load.read(journal)) >= 20, "20 writes to the new one")
     seen = sandbox.control("load", action="stop")
     assert seen["overlap"], json.dumps(seen)
     assert seen["lost_writes"] > 0

@@ -116,7 +116,7 @@ def test_scaling_to_zero_ends_every_process(fresh_sandbox):
         found = ecs.describe_tasks(cluster=names["cluster"], tasks=arns)["tasks"]
         return all(task["lastStatus"] == "STOPPED" for task in found)
 
-    wait_until(all_stopped, "both tasks STOPPED")
+    wait_until(all_stopped, "both tasks STOPPED", seconds=20)
     assert service(fresh_sandbox, EAST)["runningCount"] == 0
     assert tasks(fresh_sandbox, EAST) == []
     assert [task["containers"][0]["exitCode"] for task in tasks(fresh_sandbox, EAST, "STOPPED")] == [0, 0]
@@ -139,7 +139,7 @@ def test_tasks_drain_with_a_request_in_hand(fresh_sandbox):
     def all_stopped():
         return [task["lastStatus"] for task in tasks(fresh_sandbox, EAST, "STOPPED")] == ["STOPPED"] * 2
 
-    wait_until(all_stopped, "both tasks STOPPED", 5)
+    wait_until(all_stopped, "both tasks STOPPED", seconds=20)
 
 
 def test_deployment_replaces_tasks_without_a_failed_request(fresh_sandbox):
@@ -170,7 +170,7 @@ def test_circuit_breaker_rolls_back(fresh_sandbox):
     arn = repoint(fresh_sandbox, EAST, endpoint(fresh_sandbox, EAST), containerDefinitions=[container])
     failed = update(fresh_sandbox, EAST, taskDefinition=arn)["deployments"][0]["id"]
     rolled_back = f"(service regami-service) (deployment {failed}) deployment failed: tasks failed to start."
-    wait_until(lambda: rolled_back in messages(fresh_sandbox, EAST), "the circuit breaker", 20)
+    wait_until(lambda: rolled_back in messages(fresh_sandbox, EAST), "the circuit breaker")
     after = wait_steady(fresh_sandbox, EAST)
     assert after["taskDefinition"] == before["taskDefinition"]
     assert [each["id"] for each in after["deployments"]] == [before["deployments"][0]["id"]]

@@ -208,7 +208,7 @@ def test_deployment_that_nobody_gives_up_is_stopped_by_hand(fresh_sandbox):
         healthCheckGracePeriodSeconds=0,
         desiredCount=2,
     )
-    wait_until(lambda: service(fresh_sandbox, EAST)["deployments"][0]["failedTasks"] >= 4, "tasks that fail", 30)
+    wait_until(lambda: service(fresh_sandbox, EAST)["deployments"][0]["failedTasks"] >= 4, "tasks that fail")
     during, going_on = service(fresh_sandbox, EAST), history(fresh_sandbox, status=["IN_PROGRESS"])
     assert [(each["status"], each["rolloutState"]) for each in during["deployments"]] == [
         ("PRIMARY", "IN_PROGRESS"),

@@ -41,7 +41,7 @@ class Fleet:
         return self.api.describe_instance_refreshes(**self.name)["InstanceRefreshes"][0]
 
     def await_refresh(self, status: str) -> dict:
-        wait_until(lambda: self.refresh()["Status"] == status, f"a refresh that is {status}", 30)
+        wait_until(lambda: self.refresh()["Status"] == status, f"a refresh that is {status}")
         return self.refresh()
 
     def start(self, version: str, **preferences: Any) -> str:
@@ -64,7 +64,7 @@ class Fleet:
 def fleet(sandbox: Sandbox) -> Fleet:
     """In service, which it is from the first question on."""
     there = Fleet(sandbox)
-    wait_until(lambda: len(there.in_service()) == 2, "two instances in service", 30)
+    wait_until(lambda: len(there.in_service()) == 2, "two instances in service")
     return there
 
 

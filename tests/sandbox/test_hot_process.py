@@ -61,9 +61,9 @@ def test_users_of_one_instance_wait_until_the_process_is_ended(sandbox: Sandbox)
         )["Datapoints"]
         return max((each["Maximum"] for each in points), default=0.0)
 
-    wait_until(lambda: cpu(first) > 5, "CloudWatch sees the processors of that instance busy", 20)
+    wait_until(lambda: cpu(first) > 5, "CloudWatch sees the processors of that instance busy")
     run(first, f"kill {pid}; sleep 0.3")
     assert run(first, f"grep -c '^State:.*[RS]' /proc/{pid}/status") == "1", "it does not listen"
     run(first, f"kill -9 {pid}")
-    wait_until(lambda: _slowest(sandbox, address) < 0.8, "nobody waits any more", 20)
+    wait_until(lambda: _slowest(sandbox, address) < 0.8, "nobody waits any more")
     sandbox.heal("hot-process")

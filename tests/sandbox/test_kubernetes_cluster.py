@@ -263,7 +263,7 @@ def test_users_do_not_notice_a_rollout(shop):
             counts = [status.get(name) for name in ("replicas", "updatedReplicas", "availableReplicas")]
             return status["observedGeneration"] == generation and counts == [2, 2, 2]
 
-        wait_until(done, f"{image} is rolled out", 30)
+        wait_until(done, f"{image} is rolled out")
 
     roll(f"{facts['image']}:v1")
     seen = sandbox.control("load", action="stop")

@@ -253,7 +253,7 @@ def eventually(story: Story, exchange: dict) -> None:
             return False
 
     try:
-        wait_until(alike, exchange["note"], 20)
+        wait_until(alike, exchange["note"])
     except AssertionError:
         raise problem[0] from None
 

@@ -42,7 +42,7 @@ def command(ssm: Any, command_id: str) -> dict:
 
 def ended(ssm: Any, command_id: str) -> dict:
     over = ("Success", "Failed", "Cancelled", "TimedOut")
-    wait_until(lambda: command(ssm, command_id)["Status"] in over, "the command is over", 30)
+    wait_until(lambda: command(ssm, command_id)["Status"] in over, "the command is over")
     return command(ssm, command_id)
 
 

@@ -47,7 +47,7 @@ class Case:
 def ship(world: World) -> None:
     """A good build, by the pipeline: what is wrong with it nobody has to see."""
     world.sandbox.fault("bad-build", build="good")
-    wait_until(lambda: world.is_settled(EAST), "it is rolled out", 40)
+    wait_until(lambda: world.is_settled(EAST), "it is rolled out")
 
 
 def ship_and_keep(world: World) -> None:
@@ -75,7 +75,7 @@ def ship_to_the_fleet(world: World) -> None:
     world.sandbox.fault("bad-fleet", build="good")
     group = world.sandbox.state["fleet"]["auto_scaling_group"]
     refreshes = lambda: world.aws("autoscaling").describe_instance_refreshes(AutoScalingGroupName=group)  # noqa: E731
-    wait_until(lambda: refreshes()["InstanceRefreshes"][0]["Status"] == "Successful", "the refresh", 60)
+    wait_until(lambda: refreshes()["InstanceRefreshes"][0]["Status"] == "Successful", "the refresh")
 
 
 def namespace(world: World) -> Namespace:
@@ -92,7 +92,7 @@ def pods_serve(world: World, image: str = "") -> None:
         is_seen = found["status"].get("observedGeneration") == found["metadata"]["generation"]
         return is_seen and counts == [found["spec"]["replicas"]] * 3
 
-    wait_until(serve, f"pods serve {image}", 40)
+    wait_until(serve, f"pods serve {image}")
 
 
 def ship_pods(world: World) -> None:

@@ -40,7 +40,7 @@ SANDBOX_IMAGES = {
     "crashing": "registry.regami.test/web:v3-crashing",
 }
 # A real cluster pulls images, and may be slow.
-PATIENCE = 120 if REAL in os.environ else 20
+PATIENCE = 120
 only_simulated = pytest.mark.skipif(
     REAL in os.environ,
     reason=f"needs the sandbox's cluster: its application, or failures to order; {REAL} names another",

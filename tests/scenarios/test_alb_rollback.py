@@ -152,7 +152,7 @@ def test_bad_build(at_blue: World, groups: tuple[str, str]) -> None:
     assert "ECS is deploying regami-service" in refused.complaints[0]
     assert "accept_deployment=true" in refused.complaints[0]
     world.sandbox.fault("bad-build", build="erroring")
-    wait_until(lambda: world.service(EAST)["deployments"][0]["rolloutState"] == "COMPLETED", "the bad build is out", 60)
+    wait_until(lambda: world.service(EAST)["deployments"][0]["rolloutState"] == "COMPLETED", "the bad build is out")
 
     world.start_users(rate=30, reads=30)
     suffering = time.time()

@@ -35,9 +35,7 @@ def cached(any_world: World) -> World:
     made = ecs.register_task_definition(**{name: found[name] for name in names}, containerDefinitions=[container])
     arn = made["taskDefinition"]["taskDefinitionArn"]
     ecs.update_service(cluster=facts["cluster"], service=facts["service"], taskDefinition=arn)
-    wait_until(
-        lambda: any_world.service(EAST)["deployments"][0]["rolloutState"] == "COMPLETED", "the cache is used", 40
-    )
+    wait_until(lambda: any_world.service(EAST)["deployments"][0]["rolloutState"] == "COMPLETED", "the cache is used")
     return any_world
 
 

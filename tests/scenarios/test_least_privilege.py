@@ -50,7 +50,7 @@ def a_leak(world: World) -> None:
     """Of memory, by tasks that were not deployed lately."""
     world.start_users()
     world.sandbox.fault("bad-build", build="leaking")
-    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 20, "they have leaked", 40)
+    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 20, "they have leaked")
     world.stop_users(more=0)
 
 

@@ -139,7 +139,7 @@ def plant(world: World) -> None:
     now = int(time.time() * 1000)
     logs.put_log_events(**stream, logEvents=[{"timestamp": now, "message": line} for line in LINES])
     world.sandbox.fault("long-queries", count=2)
-    wait_until(lambda: world.is_settled(EAST), "it is rolled out", 40)
+    wait_until(lambda: world.is_settled(EAST), "it is rolled out")
 
 
 def assert_nowhere(world: World, watched: Watched, services: Services) -> None:

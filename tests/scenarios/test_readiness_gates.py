@@ -77,7 +77,7 @@ def instances(world: World) -> list[str]:
 
 
 def await_fleet(world: World) -> None:
-    wait_until(lambda: len(instances(world)) == 2, "the fleet serves", 60)
+    wait_until(lambda: len(instances(world)) == 2, "the fleet serves")
 
 
 def change_password(world: World) -> None:

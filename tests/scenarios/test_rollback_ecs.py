@@ -65,7 +65,7 @@ def steady(first_world: World) -> Iterator[World]:
     if revision(world) != good:
         names = world.names(EAST)
         world.aws("ecs").update_service(cluster=names["cluster"], service=names["service"], taskDefinition=good)
-    wait_until(lambda: world.is_settled(EAST), "the good release runs", 30)
+    wait_until(lambda: world.is_settled(EAST), "the good release runs")
     yield world
     world.sandbox.heal()
 

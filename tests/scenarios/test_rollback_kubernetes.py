@@ -75,7 +75,7 @@ def ship(space: Namespace, tag: str) -> None:
     known = space.get(NAME)["spec"]["template"]["spec"]["containers"][0]
     containers = [{"name": known["name"], "image": f"{known['image'].rpartition(':')[0]}:{tag}"}]
     space.patch(NAME, {"spec": {"template": {"spec": {"containers": containers}}}})
-    wait_until(lambda: runs(space, tag), f"{tag} is rolled out", 40)
+    wait_until(lambda: runs(space, tag), f"{tag} is rolled out")
 
 
 def patches(result: Result) -> list[str]:

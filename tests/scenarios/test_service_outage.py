@@ -59,7 +59,7 @@ def test_a_service_that_was_told_to_have_no_task_gets_its_tasks(world: World) ->
 def test_tasks_that_went_bad_without_a_deployment_are_replaced(world: World) -> None:
     world.start_users()
     world.sandbox.fault("bad-build", build="leaking")
-    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 20, "they have leaked", 40)
+    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 20, "they have leaked")
     world.stop_users(more=0)
     # As if it had been deployed long ago.
     run = bring_back(world, recent_minutes=0)

@@ -84,7 +84,7 @@ def test_errors_after_a_deployment_are_rolled_back_and_users_see_no_more(world: 
     world.sandbox.control("load", action="start", name=world.sandbox.state["kubernetes"]["public_name"])
     world.await_users(10)
     world.sandbox.fault("kubernetes-bad-build", build="erroring")
-    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 60, "users see errors", 40)
+    wait_until(lambda: world.sandbox.control("load", action="report")["failed_requests"] > 60, "users see errors")
     planned = bring_back(world, "--check", "--diff")
     assert (planned.returncode, planned.report["outcome"], planned.mutations) == (0, "planned", [])
     assert "1. send api back to revision 2 (" in planned.output

@@ -176,7 +176,7 @@ def test_tasks_with_too_little_memory(world: World) -> None:
         service=names["service"],
         taskDefinition=made["taskDefinition"]["taskDefinitionArn"],
     )
-    wait_until(lambda: world.is_settled(EAST), "all tasks run with little", 60)
+    wait_until(lambda: world.is_settled(EAST), "all tasks run with little")
     # What CloudWatch has of this minute is mostly of the tasks before.
     world.sandbox.fault("metrics-missing")
     world.sandbox.heal("metrics-missing")

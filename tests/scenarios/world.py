@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +14,12 @@ import psycopg2
 from runbook import Result, Runbook
 
 from sandbox.client import Sandbox
+from sandbox.patience import wait_until
 
 EAST, WEST = "us-east-1", "us-west-2"
 PRIMARY, REPLICA = "regami-db-primary", "regami-db-replica"
 # Tags whose values are times: that they are there is what counts.
 TIMES = ("sre.runbooks/promoted-at", "sre.runbooks/fenced-at")
-
-
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-    return value
 
 
 @dataclass(frozen=True)
