@@ -58,7 +58,7 @@ DELIVERY_SECONDS = 5
 # What a step of the timeline has of its verb's result, where that has it.
 KEPT = ("mode", "unfenced", "user_errors", "stopped", "resource", "readiness")
 # What two of these decide by what is logged so far, and log, would be decided twice side by side: an incident is opened once, a
-# proposal is answered once. So long one waits for the other.
+# proposal is answered once. So long one waits for the other; those of other controllers meet in the bucket, see decisions.py.
 ONE_AT_A_TIME = ("sre.runbooks.incident_log", "sre.runbooks.run_approval")
 TURN_SECONDS = 30
 # What meta/runtime.yml resolves each verb to.
@@ -200,9 +200,10 @@ class CallbackModule(CallbackBase):
             event["message"] = "; ".join(turn.get("msg", "") for turn in turns if turn.get("failed")) or outcome.get(
                 "msg", ""
             )
-        record.append(self.folder, event="preflight" if preflight else "step", **event)
+        # Before the step itself: what was decided in the bucket has its time from there.
         for entry in (entry for turn in turns for entry in turn.get("entries", []) if verb):
             self._log(entry)
+        record.append(self.folder, event="preflight" if preflight else "step", **event)
         self._end_turn()
         if verb and not preflight:
             for turn in turns:
@@ -218,7 +219,8 @@ class CallbackModule(CallbackBase):
         incident = entry.get("incident")
         if incident and self.incident is None:
             self.incident = self.report["incident"] = incident
-            record.append(self.folder, event="joined", incident=incident, env=self.env)
+            at = {"time": entry["time"]} if "time" in entry else {}
+            record.append(self.folder, event="joined", incident=incident, env=self.env, **at)
         if entry["event"] in incidents.LOGGED:
             self.logged = True
         if entry["event"] != "joined":

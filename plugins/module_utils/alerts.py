@@ -16,6 +16,8 @@ ALERTED, ALERT_OVER = "alerted", "alert_over"
 EVENTS = (ALERTED, ALERT_OVER)
 # Who logs it, for people; the account is that of the run.
 BY = "monitoring"
+# Playbooks that neither mend anything of a service nor propose it: no incident waits for their end.
+NEVER_MEND = frozenset(("bootstrap", "network_diagnosis", "readiness", "recovery_validation"))
 
 
 def firing(events):
@@ -53,8 +55,13 @@ def logged(known, events, wanted, now):
     return dict(wanted, event=incidents.OPENED, incident=next(name for name in names if name not in known), fires=alert)
 
 
+def opened_by_one(events):
+    """Pure: whether an alert opened the incident whose `events` these are."""
+    return any(event["event"] == incidents.OPENED and event.get("fires") for event in events)
+
+
 def stays_open(events, now, minutes):
-    """[why an incident is not over although an alert is, for people]; empty where it is.
+    """[why an incident is not over although an alert, or a run, is; for people]; empty where it is.
 
     Whatever may still happen to the service, and whatever is half done, keeps it open: a person closes it then.
 
@@ -63,9 +70,8 @@ def stays_open(events, now, minutes):
         now: epoch seconds.
         minutes: so long a proposal waits for a decision.
     """
-    runs = story.runs(events)
-    opened = next((event for event in events if event["event"] == incidents.OPENED), {})
-    why = [] if opened.get("fires") else ["a person opened it"]
+    runs = [run for run in story.runs(events) if not run.only_looked and run.playbook not in NEVER_MEND]
+    why = [] if opened_by_one(events) else ["a person opened it"]
     why += [f"still on: {said}" for said in firing(events).values()]
     waiting = approvals.pending(events, now, minutes)
     why += [f"{each.id} is {each.state}, and has not begun" for each in waiting]

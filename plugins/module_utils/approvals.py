@@ -10,7 +10,7 @@ import datetime
 import hashlib
 from dataclasses import asdict, dataclass
 
-from . import incidents, record
+from . import decisions, incidents, record
 from .errors import Refusal, near
 
 # Kinds of events in a timeline.
@@ -75,31 +75,31 @@ class Proposal:
         return dict(asdict(self), command=self.command)
 
 
-def recent(parent, now, minutes):
+def recent(parent, now, minutes, decided=()):
     """{ID: Proposal} of the records in the folder `parent`, of runs that began in the last twice `minutes` before `now` (epoch
-    seconds): a run goes on proposing for a while after it began."""
-    since = record.now(now - 60 * 2 * minutes).replace(":", "")[:13]
-    return standing(incidents.merged(incidents.runs(parent, ("joined", PROPOSED, APPROVED, DENIED), since)))
+    seconds): a run goes on proposing for a while after it began; and of what other controllers have `decided` in that time."""
+    since, kinds = record.now(now - 60 * 2 * minutes), (PROPOSED, APPROVED, DENIED)
+    runs = incidents.runs(parent, kinds, since.replace(":", "")[:13])
+    late = [each for each in decided if each["event"] in kinds and each["time"] >= since]
+    return standing(incidents.merged(decisions.completed(runs, late)))
 
 
 def standing(events):
-    """Pure: {id: Proposal} of what `events`, each with its `record`, tell, as it stands after the last of them."""
-    found, joined = {}, {}
+    """Pure: {id: Proposal} of what `events` tell, as it stands after the last of them."""
+    found = {}
     for event in events:
-        if event["event"] == "joined":
-            joined.setdefault(event["record"], event["incident"])
-        elif event["event"] == PROPOSED:
-            found[event["proposal"]] = proposed(event, joined.get(event["record"], ""))
+        if event["event"] == PROPOSED:
+            found[event["proposal"]] = proposed(event)
         elif event["event"] in (APPROVED, DENIED) and event["proposal"] in found:
             before = asdict(found[event["proposal"]])
             found[event["proposal"]] = Proposal(**dict(before, state=event["event"], by=event["by"]))
     return found
 
 
-def proposed(event, incident=""):
+def proposed(event):
     """Pure: the Proposal of an event that says PROPOSED."""
     known = {key: event[key] for key in WANTED}
-    return Proposal(event["proposal"], state=WAITING, at=event["time"], incident=incident, **known)
+    return Proposal(event["proposal"], state=WAITING, at=event["time"], incident=event.get("incident", ""), **known)
 
 
 def first_decision(events):
@@ -127,7 +127,7 @@ def pending(events, now, minutes):
     return [each for each in standing(events).values() if is_pending(each) and not _is_over(each, now, minutes)]
 
 
-def propose(known, wanted, now, minutes, allowed):
+def propose(known, wanted, now, minutes, allowed, incident=""):
     """Pure: (Proposal, entries for the timeline) of a playbook that somebody or something wants to run.
 
     The same one that still waits is not proposed twice, however many alerts lead to it. What the inventory approved once did not
@@ -139,6 +139,7 @@ def propose(known, wanted, now, minutes, allowed):
         now: epoch seconds.
         minutes: so long a proposal waits for a decision.
         allowed: names of playbooks that the inventory approves.
+        incident: what the run belongs to that proposes it.
     """
     what = (wanted["env"], wanted["host"], wanted["playbook"], wanted["remediate"])
     if wanted["playbook"] in LOOKING and not wanted["remediate"]:
@@ -148,12 +149,13 @@ def propose(known, wanted, now, minutes, allowed):
     if waiting:
         return waiting[-1], []
     proposal_id = f"{wanted['playbook']}-{hashlib.sha256(f'{what} {now}'.encode()).hexdigest()[:8]}"
-    entries = [{"event": PROPOSED, "proposal": proposal_id, **wanted}]
+    named = {"proposal": proposal_id, "incident": incident}
+    entries = [{"event": PROPOSED, **named, **wanted}]
     tried = any(each.by == INVENTORY and not _is_over(each, now, minutes) for each in same)
     if wanted["playbook"] in allowed and not tried:
-        entries.append({"event": APPROVED, "proposal": proposal_id, "by": INVENTORY})
-        return Proposal(proposal_id, state=APPROVED, by=INVENTORY, **wanted), entries
-    return Proposal(proposal_id, state=WAITING, **wanted), entries
+        entries.append({"event": APPROVED, **named, "by": INVENTORY})
+        return Proposal(proposal_id, state=APPROVED, by=INVENTORY, incident=incident, **wanted), entries
+    return Proposal(proposal_id, state=WAITING, incident=incident, **wanted), entries
 
 
 def decide(known, proposal_id, by, deny, env, now, minutes):

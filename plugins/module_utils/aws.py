@@ -330,11 +330,12 @@ def is_unknown(error):
 
 
 def together(**calls):
-    """Run independent reads side by side; returns {name: result}. The first exception is raised after all ended."""
-    return _side_by_side(calls)
+    """`side_by_side` of reads that have names."""
+    return side_by_side(calls)
 
 
-def _side_by_side(calls):
+def side_by_side(calls):
+    """Run independent reads at once: {any key: result} of {key: call}. The first exception is raised after all ended."""
     if len(calls) <= 1:
         return {name: call() for name, call in calls.items()}
     with ThreadPoolExecutor(max_workers=len(calls)) as pool:
@@ -357,7 +358,7 @@ def tried_together(looks, *errors):
         errors: what counts as one; by default whatever AWS, a region or a database may answer. All else is raised.
     """
     errors = errors or (Stop, boto_errors.ClientError)
-    return _side_by_side({key: lambda look=look: attempt(look, *errors) for key, look in looks.items()})
+    return side_by_side({key: lambda look=look: attempt(look, *errors) for key, look in looks.items()})
 
 
 def reason(error):

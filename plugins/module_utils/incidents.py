@@ -13,12 +13,14 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from . import record
 from .errors import Refusal, near
 
 OPENED, ACKNOWLEDGED, NOTED, MITIGATED, CLOSED = "opened", "acknowledged", "noted", "mitigated", "closed"
+# A run does nothing more to the service: it may be over with its last step, and its incident with it.
+RUN_OVER = "run_over"
 # What people log; `joined` and `told` are written by the runs themselves.
 LOGGED = (OPENED, ACKNOWLEDGED, NOTED, MITIGATED, CLOSED)
 # It names files, objects and channels.
@@ -113,10 +115,15 @@ def known(some_runs):
         seen = found.setdefault(name, {"id": name, "env": event.get("env", "")})
         if event["event"] == OPENED:
             told = {key: event.get(key) or "" for key in ("title", "severity", "detected")}
-            seen.update(told, env=event["env"], opened=event["time"], closed=None)
+            seen.update(told, env=event["env"], opened=event["time"])
         elif event["event"] == CLOSED:
             seen["closed"] = event["time"]
     return {name: Incident(**seen) for name, seen in found.items()}
+
+
+def both(one, other):
+    """What two controllers know of the same incident. Each may only have joined it, and closed by one it is closed for all."""
+    return replace(one if one.opened else other, closed=one.closed or other.closed)
 
 
 def open_ones(incidents, env):

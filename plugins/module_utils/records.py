@@ -15,11 +15,13 @@ try:
 except ImportError:
     pass
 
-from . import incidents, record, record_mirror
+from . import decisions, incidents, record, record_mirror
 from .aws import Aws
-from .errors import Refusal, Stop
+from .errors import Overtaken, Refusal, Stop
 from .record_bucket import Bucket, own_name, run_key, why
 
+# Seconds for which one looks again where others always decide first.
+PATIENCE = 30
 ARGUMENTS = dict(
     records=dict(type="path"),
     record_bucket=dict(type="str"),
@@ -31,7 +33,7 @@ class Records:
     """Records, as a verb meets them.
 
     Args:
-        wanted: options of the verb, ARGUMENTS among them.
+        wanted: options of the verb, ARGUMENTS among them, and `environment_name` of one that decides something.
         connection: (region, endpoint_url, boto_params) of `get_aws_connection_info`.
     """
 
@@ -40,6 +42,8 @@ class Records:
         self.folder = wanted["records"] or (os.path.dirname(self.own) if self.own else None)
         self._name, self._region = wanted["record_bucket"], wanted["record_bucket_region"] or connection[0]
         self._connection = connection
+        self._env, self._decisions = wanted.get("environment_name"), None
+        self._decided, self._may_decide = [], False
 
     def required_folder(self):
         """The folder of all records. Raises Refusal where there is none."""
@@ -57,16 +61,53 @@ class Records:
     def known(self):
         """({ID: Incident} of all that may be joined, notes for people): a bucket that cannot be read is told, and stops nobody."""
         found = incidents.known(incidents.recent(self.folder, time.time())) if self.folder else {}
-        elsewhere, notes = self.elsewhere(lambda bucket: bucket.known())
-        if elsewhere is None:
+        decided, notes = self.decided()
+        if notes:
             return found, notes
-        # Closed by one controller is closed for all.
-        closed = {
-            each: replace(found[each], closed=elsewhere[each].closed)
-            for each in found
-            if each in elsewhere and elsewhere[each].closed
-        }
-        return {**elsewhere, **found, **closed}, []
+        elsewhere, notes = self.elsewhere(lambda bucket: bucket.known(decided))
+        elsewhere = elsewhere or {}
+        same = {each: incidents.both(found[each], elsewhere[each]) for each in found.keys() & elsewhere.keys()}
+        return {**elsewhere, **found, **same}, notes
+
+    def decided(self):
+        """(what controllers have decided of the environment in the bucket, the first first; notes for people).
+
+        Each event has its run as `record`, of a run of this controller by the name that it has here. What is planned from now on is
+        planned by this look, until the next one.
+        """
+        found, notes = self.elsewhere(self._read_decisions)
+        self._decided, self._may_decide = found or [], found is not None
+        return self._decided, notes
+
+    def _read_decisions(self, bucket):
+        self._decisions = self._decisions or decisions.Decisions(bucket, self._env)
+        found = self._decisions.read(time.time() - 86400 * incidents.STALE_AFTER)
+        names = {key: own_name(key) if self._is_own(key) else key for key in {event["record"] for event in found}}
+        return [dict(event, record=names[event["record"]]) for event in found]
+
+    def noted(self, plan, look):
+        """The Plan in force whose `entries` may be written: `plan`, made by what `decided` has read, or, where another controller has
+        decided something since, the one that `look()` makes then. A bucket that does not take it is told, and stops nobody.
+
+        Raises what `look` does.
+        """
+        until = time.monotonic() + PATIENCE
+        while plan.returned["entries"] and self._may_decide and self.own:
+            entries, notes = self._decisions.stamped(plan.returned["entries"]), ()
+            try:
+                self._decisions.add(entries, self._own_key())
+            except Overtaken:
+                if time.monotonic() < until:
+                    plan = look()
+                    continue
+                notes = (f"others decide in {self._name} without a pause: this was noted without looking again",)
+            except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
+                notes = (f"{why(error, self._name)}; another controller may have decided otherwise",)
+            return replace(plan, returned=dict(plan.returned, entries=entries), notes=(*plan.notes, *notes))
+        return plan
+
+    def _own_key(self):
+        return run_key(os.path.basename(self.own), record.events(self.own, ("run_started",))[0]["run"])
 
     def mirror(self):
         """Begin to deliver the record of this run to the bucket, where there is one."""
@@ -74,10 +115,12 @@ class Records:
             record_mirror.begin(self.bucket, self.own)
 
     def runs_of(self, incident):
-        """({run: all its events} of the runs of an incident, of whatever controller; notes for people on what may be missing)."""
+        """({run: all its events} of the runs of an incident, of whatever controller, and what was decided by the last look of `known`;
+        notes for people on what may be missing)."""
         notes = self.fetch(incident)
         joined = incidents.of(incidents.runs(self.folder, ("joined",)), incident)
-        return {name: record.events(os.path.join(self.folder, name)) for name in joined}, notes
+        runs = {name: record.events(os.path.join(self.folder, name)) for name in joined}
+        return decisions.completed(runs, [each for each in self._decided if each.get("incident") == incident]), notes
 
     def newest_first(self, env):
         """Names of the runs of an environment, of whatever controller, each as `run` takes it. Raises Refusal."""
@@ -115,7 +158,7 @@ class Records:
 
     def _is_own(self, key):
         name = own_name(key)
-        started = record.events(os.path.join(self.folder, name), ("run_started",))
+        started = record.events(os.path.join(self.folder or "", name), ("run_started",))
         return bool(started) and run_key(name, started[0]["run"]) == key
 
     def elsewhere(self, ask):

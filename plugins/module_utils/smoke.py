@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from . import dns
-from .aws import code_of, explain, together
+from .aws import code_of, explain, side_by_side
 from .errors import Stop
 from .masking import logged, masked, snippet
 from .web import SAFE_METHODS, request
@@ -150,6 +150,11 @@ class Trial:
         }
 
 
+def look(trials):
+    """Ask all of them once more, side by side."""
+    side_by_side(dict(enumerate(trial.look for trial in trials)))
+
+
 def complaints(checks, dns_servers, tries, pause=0.0):
     """What fails of `checks` at each of several tries, a line each. Those that may change something are left out.
 
@@ -158,10 +163,10 @@ def complaints(checks, dns_servers, tries, pause=0.0):
     """
     trials = [Trial(check, tuple(dns_servers)) for check in checks if check["method"] in SAFE_METHODS]
     for number in range(tries):
-        failing = {str(at): trial.look for at, trial in enumerate(trials) if trial.problem}
+        failing = [trial for trial in trials if trial.problem]
         if failing:
             time.sleep(pause if number else 0)
-            together(**failing)
+            look(failing)
     return tuple(f"{trial.check['name']}: {trial.problem}" for trial in trials if trial.problem)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from . import approvals, way_back
 from .alarms import RINGING
+from .incidents import RUN_OVER
 from .masking import snippet
 from .timeline import seconds_of, spoken, worth_a_line
 
@@ -28,7 +29,7 @@ LONGEST = 300
 class Run:
     """One run of a playbook: times in epoch seconds, ended and outcome None where it was killed or has not ended.
 
-    `process` is its identity as `lease.run_id` gives it.
+    `process` is its identity as `lease.run_id` gives it, `ending` the event by which it ended.
     """
 
     record: str
@@ -41,6 +42,7 @@ class Run:
     resumes: str | None = None
     ended: float | None = None
     outcome: str | None = None
+    ending: dict | None = None
     last: float = 0.0
     events: list = field(default_factory=list)
 
@@ -106,8 +108,8 @@ def runs(events):
             run = found[record]
             run.events.append(event)
             run.last = at
-            if event["event"] == "run_ended":
-                run.ended, run.outcome = at, event["outcome"]
+            if event["event"] in (RUN_OVER, "run_ended"):
+                run.ended, run.outcome, run.ending = at, event["outcome"], event
     return list(found.values())
 
 
@@ -209,7 +211,7 @@ def _of_a_run(run, event):
         looks = ", which only looks (--check)" if run.only_looked else ""
         goes_on = f", which goes on with {run.resumes}" if run.resumes else ""
         yield "run", f"{run.by} started {run.name}{looks}{goes_on}"
-    elif event["event"] == "run_ended":
+    elif event is run.ending:
         kind = "failure" if run.outcome == "failed" else "run"
         yield kind, f"{run.name} ended: {run.end}, after {spoken(run.ended - run.began)}"
     elif event in run.failures:

@@ -125,6 +125,10 @@ class Verb:
     def plan(observed, wanted):
         raise NotImplementedError
 
+    def note(self, plan):
+        """What only keeps the books has its entries taken here by whoever else keeps them; returns the Plan in force."""
+        return plan
+
     def observe_end(self):
         """What `view` needs once all is done; a verb that keeps the rest need not read it again."""
         return self.observe()
@@ -206,6 +210,8 @@ def run(module, verb_class):
         observed = verb.observe()
         before = verb.view(observed)
         plan = verb.plan(observed, verb.params)
+        if not module.check_mode:
+            plan = verb.note(plan)
         after = dict(before, **plan.after)
         if plan.steps and not module.check_mode:
             plan = _apply(verb, plan, done)

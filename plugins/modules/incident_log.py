@@ -12,7 +12,8 @@ short_description: Open an incident, write a line into it, close it
 description:
   - Writes one event into the timeline of this run, which makes the run a part of the incident. Runs of the same environment that
     follow join an open incident by themselves, see M(sre.runbooks.run_guard).
-  - Opening an incident that is open, and closing one that is closed, writes nothing.
+  - Opening an incident that is open, and closing one that is closed, writes nothing. With O(record_bucket) that holds for all
+    controllers that share it, also for alerts of one moment; where the bucket cannot be had it holds for this controller, which is told.
   - Asks AWS for nothing but O(record_bucket), and does without it, so it works when AWS does not. In check mode nothing is written.
   - B(Risk:) none.
 options:
@@ -26,8 +27,10 @@ options:
         not mended.
       - V(alerted) is for monitoring. It opens an incident, or is a note in the one that is open; V(alert_over) is a note, too, where one
         is open, and may close it, see O(closes). Both take O(title).
+      - V(run_over) is for the end of a run. It says that the run does nothing more to the service, so that the incident which it belongs
+        to may be closed, see O(closes), and is nothing where it belongs to none, or to one that a person opened.
     type: str
-    choices: [opened, acknowledged, noted, mitigated, closed, alerted, alert_over]
+    choices: [opened, acknowledged, noted, mitigated, closed, alerted, alert_over, run_over]
     required: true
   incident:
     description:
@@ -63,9 +66,9 @@ options:
     type: str
   closes:
     description:
-      - Whether O(event=alert_over) closes an incident that an alert opened, once none of its alerts is on any more. It stays open, and what it
-        tells says why, while a run is under way, while something that was proposed waits for a decision or has not begun since, and where
-        the last that a run did was to fail half way or to be killed.
+      - Whether O(event=alert_over) and O(event=run_over) close an incident that an alert opened, once none of its alerts is on any more. It
+        stays open, and what it tells says why, while a run is under way, while something that was proposed waits for a decision or has
+        not begun since, and where the last that a run did was to fail half way or to be killed.
       - It stays open, too, where the records of other controllers cannot be read.
     type: bool
     default: false
@@ -108,6 +111,12 @@ EXAMPLES = r"""
     title: 5xx of regami-api above 1 %
     closes: true
 
+- name: A run ends, and perhaps the incident with it
+  sre.runbooks.incident_log:
+    environment_name: prod
+    event: run_over
+    closes: true
+
 - name: Close it
   sre.runbooks.incident_log:
     environment_name: prod
@@ -117,7 +126,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 incident:
-  description: Name of the incident; null where O(event=alert_over) finds none.
+  description: Name of the incident; null where O(event=alert_over) or O(event=run_over) finds none.
   returned: unless refused
   type: str
   sample: 2026-11-22-checkout-answers-503
@@ -128,11 +137,11 @@ incident_opened:
   sample: {title: Checkout answers 503, severity: P1, detected: "2026-11-22T02:58:00.000Z"}
 logged:
   description:
-    - What there is to tell of it, C(moment) as O(sre.runbooks.incident_notify#module:moment), C(by) whom, and C(text). Null where there
-      is nothing, as with one alert more in an open incident.
+    - What there is to tell of it, C(moment) as O(sre.runbooks.incident_notify#module:moment), C(by) whom, C(text), and the C(cause) of one
+      that is closed. Null where there is nothing, as with one alert more in an open incident.
   returned: unless refused
   type: dict
-  sample: {moment: closed, by: monitoring, text: "the last alert is over: 5xx of regami-api above 1 %"}
+  sample: {moment: closed, by: monitoring, text: "the last alert is over: 5xx of regami-api above 1 %", cause: ""}
 entries:
   description: What the callback writes into the timeline of the run. Empty in check mode, and where nothing is new.
   returned: success
@@ -186,7 +195,7 @@ from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Ver
 SERVICES = ()
 ARGUMENTS = dict(
     environment_name=dict(type="str", required=True),
-    event=dict(type="str", required=True, choices=[*incidents.LOGGED, *alerts.EVENTS]),
+    event=dict(type="str", required=True, choices=[*incidents.LOGGED, *alerts.EVENTS, incidents.RUN_OVER]),
     incident=dict(type="str"),
     title=dict(type="str"),
     severity=dict(type="str"),
@@ -206,6 +215,8 @@ MOMENTS = {incidents.NOTED: "updated"}
 
 # What people say in words of their own.
 SAID = ("title", "text", "cause")
+# What needs all that the incident's runs have done.
+OF_MACHINES = (*alerts.EVENTS, incidents.RUN_OVER)
 
 
 class IncidentLog(Verb):
@@ -222,21 +233,36 @@ class IncidentLog(Verb):
         self.records.required_folder()
         self.records.mirror()
         known, missing = self.records.known()
-        self.notes += missing
+        self.notes = list(missing)
         observed = {"known": known, "now": record.now(), "by": identity()["holder"], "writes": not self.check_mode}
-        if self.params["event"] not in alerts.EVENTS:
+        if self.params["event"] not in OF_MACHINES:
             return observed
         events = {}
         for each in incidents.open_ones(known, self.params["environment_name"]):
             runs, notes = self.records.runs_of(each.id)
             events[each.id] = incidents.merged(runs)
             missing += [note for note in notes if note not in missing]
-        return dict(observed, by=alerts.BY, events=events, missing=missing, epoch=time.time())
+        return dict(observed, by=alerts.BY, events=events, missing=missing, epoch=time.time(), run=self._run())
+
+    def _run(self):
+        """What this run knows of itself: its record, its incident, and how it has ended so far."""
+        own = self.records.own or ""
+        events = record.events(own)
+        return {
+            "record": os.path.basename(own),
+            "incident": incidents.joined(events),
+            "outcome": record.so_far(events)["outcome"],
+        }
+
+    def note(self, plan):
+        return self.records.noted(plan, lambda: self.plan(self.observe(), self.params))
 
     @staticmethod
     def plan(observed, wanted):
         if wanted["event"] in alerts.EVENTS:
             return _of_alert(observed, wanted)
+        if wanted["event"] == incidents.RUN_OVER:
+            return _of_run(observed, wanted)
         incident, entry = incidents.entry(observed["known"], wanted, observed["now"], observed["by"])
         return _logged(observed, incident, wanted["event"], [entry] if entry else [], wanted["text"])
 
@@ -249,37 +275,77 @@ def _of_alert(observed, wanted):
     known, by = observed["known"], observed["by"]
     said = alerts.logged(known, observed["events"], wanted, observed["now"])
     if said is None:
-        nothing = {"incident": None, "incident_opened": None, "logged": None, "entries": []}
-        return Plan(notes=("no incident is open: nothing to note",), returned=nothing)
+        return _nothing("no incident is open: nothing to note")
     incident, entry = incidents.entry(known, said, observed["now"], by)
     if wanted["event"] != alerts.ALERT_OVER or not wanted["closes"]:
         return _logged(observed, incident, said["event"], [entry], said["text"])
-    seen = [*observed["events"].get(incident, ()), dict(entry, time=observed["now"], record="")]
-    why = observed["missing"] or alerts.stays_open(seen, observed["epoch"], wanted["valid_minutes"])
+    why = _stays_open(observed, wanted, incident, entry)
     if why:
-        text = f"{said['text']}; the incident stays open: {'; '.join(why)}"
+        text = f"{said['text']}; the incident stays open: {why}"
         return _logged(observed, incident, said["event"], [dict(entry, text=text)], text)
-    closing = dict(wanted, event=incidents.CLOSED, incident=incident, why=f"the last alert is over: {said['title']}")
-    _incident, end = incidents.entry(known, closing, observed["now"], by)
-    return _logged(observed, incident, incidents.CLOSED, [entry, end], end["why"])
+    return _closed(observed, wanted, entry, f"the last alert is over: {said['title']}")
 
 
-def _logged(observed, incident, event, entries, text):
-    """The Plan that has `entries` written; none are new where the log says the same already."""
-    told = "; ".join(map(incidents.in_words, entries)) or "nothing new"
-    # One alert more tells those who are at work nothing that monitoring has not.
-    is_told = event != incidents.NOTED or not any(each.get("fires") for each in entries)
+def _of_run(observed, wanted):
+    """The Plan for a run that does nothing more to the service: with the last one the incident may be over, where its alerts are."""
+    run = observed["run"]
+    incident, events = run["incident"], observed["events"].get(run["incident"], ())
+    if not alerts.opened_by_one(events):
+        return _nothing("this run belongs to no open incident of monitoring's: nothing to note")
+    if any(event["event"] == incidents.RUN_OVER and event["record"] == run["record"] for event in events):
+        return _nothing(f"{incident} knows already that this run is over")
+    env = wanted["environment_name"]
+    entry = {"event": incidents.RUN_OVER, "incident": incident, "env": env, "outcome": run["outcome"]}
+    why = _stays_open(observed, wanted, incident, entry)
+    if why or not wanted["closes"]:
+        return _logged(observed, incident, incidents.NOTED, [entry], "", f"stays open: {why}" if why else "")
+    return _closed(observed, wanted, entry, "all alerts are over, and so is the last run")
+
+
+def _stays_open(observed, wanted, incident, entry):
+    """Why the incident is not over once `entry` is written, in words; empty where it is."""
+    own = dict(entry, time=observed["now"], record=observed["run"]["record"])
+    seen = [*observed["events"].get(incident, ()), own]
+    return "; ".join(observed["missing"] or alerts.stays_open(seen, observed["epoch"], wanted["valid_minutes"]))
+
+
+def _closed(observed, wanted, entry, why):
+    """The Plan that writes `entry`, and closes its incident with it. What a person said to the run is no cause that was found."""
+    closing = dict(wanted, event=incidents.CLOSED, incident=entry["incident"], why=why, cause="", text="")
+    incident, end = incidents.entry(observed["known"], closing, observed["now"], observed["by"])
+    return _logged(observed, incident, incidents.CLOSED, [entry, end], why)
+
+
+def _nothing(why):
+    nothing = {"incident": None, "incident_opened": None, "logged": None, "entries": []}
+    return Plan(notes=(why,), returned=nothing)
+
+
+def _logged(observed, incident, event, entries, text, note=""):
+    """The Plan that has `entries` written, which `note` may tell; none are new where the log says the same already."""
+    written = [incidents.in_words(each) for each in entries if each["event"] in incidents.LOGGED]
+    told = note or "; ".join(written) or "nothing new"
     return Plan(
         notes=(f"{incident}: {told}",),
         returned={
             "incident": incident,
             "incident_opened": incidents.summary(observed["known"].get(incident), entries[0] if entries else None),
-            "logged": {"moment": MOMENTS.get(event, event), "by": observed["by"], "text": text or ""}
-            if is_told
+            "logged": {
+                "moment": MOMENTS.get(event, event),
+                "by": observed["by"],
+                "text": text or "",
+                "cause": (entries[-1].get("cause") if entries else "") or "",
+            }
+            if not entries or any(map(_is_news, entries))
             else None,
             "entries": entries if observed["writes"] else [],
         },
     )
+
+
+def _is_news(entry):
+    """One alert more tells those who are at work nothing that monitoring has not, and the end of a run is told by the run."""
+    return entry["event"] != incidents.RUN_OVER and not (entry["event"] == incidents.NOTED and entry.get("fires"))
 
 
 def main():

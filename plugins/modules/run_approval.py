@@ -15,6 +15,8 @@ description:
     O(valid_minutes), since it did not help if it is proposed again so soon. Any other waits for a person.
   - The same playbook for the same environment is not proposed again while it waits.
   - A decision is refused where there is no such proposal, somebody has decided already, or it has waited too long to be right still.
+  - With O(record_bucket) all of this holds for all controllers that share it, the first decision of all counts. Where the bucket cannot be had
+    it holds for this controller, which is told.
   - Asks AWS for nothing and changes nothing but the record. In check mode not even that.
   - B(Risk:) none by itself; what is approved is run by whoever asked, such as the rulebook of this collection.
 options:
@@ -140,7 +142,7 @@ waited_seconds:
 
 import time
 
-from ansible_collections.sre.runbooks.plugins.module_utils import approvals, records
+from ansible_collections.sre.runbooks.plugins.module_utils import approvals, incidents, record, records
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import name_of
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
 
@@ -171,8 +173,10 @@ class RunApproval(Verb):
     def observe(self):
         folder, now = self.records.required_folder(), time.time()
         self.records.mirror()
-        known = approvals.recent(folder, now, self.params["valid_minutes"])
-        return {"known": known, "now": now, "writes": not self.check_mode}
+        decided, self.notes = self.records.decided()
+        known = approvals.recent(folder, now, self.params["valid_minutes"], decided)
+        incident = incidents.joined(record.events(self.records.own or "", ("joined",)))
+        return {"known": known, "now": now, "incident": incident or "", "writes": not self.check_mode}
 
     @staticmethod
     def plan(observed, wanted):
@@ -180,13 +184,16 @@ class RunApproval(Verb):
         if wanted["state"] == "proposed":
             what = {key: wanted[key] for key in ("host", "playbook", "remediate", "because")}
             what["env"] = wanted["environment_name"]
-            found, entries = approvals.propose(known, what, now, minutes, wanted["may_run"])
+            found, entries = approvals.propose(known, what, now, minutes, wanted["may_run"], observed["incident"])
         else:
             deny = wanted["state"] == "denied"
             found, entries = approvals.decide(
                 known, wanted["proposal"], wanted["by"], deny, wanted["environment_name"], now, minutes
             )
         return Plan(returned={"proposal": found.returned(), "entries": entries if observed["writes"] else []})
+
+    def note(self, plan):
+        return self.records.noted(plan, lambda: self.plan(self.observe(), self.params))
 
     def view(self, observed):
         return {}

@@ -239,7 +239,6 @@ import time
 from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.sre.runbooks.plugins.module_utils import dns, performance, smoke, waiting, web
-from ansible_collections.sre.runbooks.plugins.module_utils.aws import together
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Stop, WaitTimeout
 from ansible_collections.sre.runbooks.plugins.module_utils.masking import masked
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
@@ -317,7 +316,7 @@ class SmokeTest(Verb):
             nonlocal began
             if any(trial.tries and trial.problem for trial in trials):
                 began = time.time()
-            together(**{str(number): trial.look for number, trial in enumerate(trials) if not trial.is_over(passes)})
+            smoke.look([trial for trial in trials if not trial.is_over(passes)])
             return trials
 
         started = time.monotonic()

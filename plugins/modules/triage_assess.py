@@ -299,7 +299,7 @@ class TriageAssess(Verb):
     def _lost(self, checks):
         """What of the data that must be there is not, a line each. A service that fails says nothing of its data."""
         trials = [smoke.Trial(check, tuple(self.params["dns_servers"])) for check in checks]
-        together(**{str(at): trial.look for at, trial in enumerate(trials)})
+        smoke.look(trials)
         return tuple(
             f"{trial.check['name']}: {trial.problem}"
             for trial in trials

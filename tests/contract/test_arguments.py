@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 PLAYBOOKS = [pytest.param(path, id=path.stem) for path in checks.Tree(ROOT).playbooks()]
 
 # kubernetes/rollout.yml serves all actions, and the role log writes all events; these are not of those that a playbook takes. Nor has
-# every playbook that tells something a guard.
-OF_OTHER_ACTIONS = {"kubernetes_replicas", "to_revision", "guard_target"}
+# every playbook that tells something a guard, or one that ends a lease.
+OF_OTHER_ACTIONS = {"kubernetes_replicas", "to_revision", "guard_target", "lock"}
 OF_OTHER_ACTIONS |= {"action_items", "alert_id", "cause", "detected", "impact", "public", "severity", "text", "title"}
 # What ansible-core reads of an option, and of a spec; the last three are ours.
 OPTION_KEYS = {"choices", "default", "description", "elements", "required", "type"}

@@ -6,18 +6,16 @@
 
 from __future__ import annotations
 
-import io
 import os
-from types import SimpleNamespace
 
 import pytest
-from botocore import exceptions as boto_errors
 
 from ansible_collections.sre.runbooks.plugins.module_utils import incidents, record, record_mirror, way_back
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.lease import run_id
-from ansible_collections.sre.runbooks.plugins.module_utils.record_bucket import Bucket, own_name
+from ansible_collections.sre.runbooks.plugins.module_utils.record_bucket import own_name
 from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
+from ansible_collections.sre.runbooks.tests.unit.record_store import Store
 
 BACK, SCALE = "2026-11-22T030000Z-rollback_deployment-prod", "2026-11-22T031000Z-emergency_scale-prod"
 CALL = {
@@ -28,33 +26,6 @@ CALL = {
 }
 
 
-class Store:
-    """As much of S3 as a bucket of records asks for; `gets` are the keys that were read."""
-
-    def __init__(self):
-        self.objects, self.gets, self.is_down = {}, [], False
-
-    def put_object(self, Bucket, Key, Body):
-        self.objects[Key] = Body
-
-    def get_object(self, Bucket, Key):
-        self.gets.append(Key)
-        return {"Body": io.BytesIO(self.objects[Key])}
-
-    def get_paginator(self, name):
-        return SimpleNamespace(paginate=self.paginate)
-
-    def paginate(self, Bucket, Prefix, Delimiter=None):
-        if self.is_down:
-            raise boto_errors.EndpointConnectionError(endpoint_url="s3")
-        keys = sorted(key for key in self.objects if key.startswith(Prefix))
-        if Delimiter:
-            tops = {Prefix + key.removeprefix(Prefix).partition("/")[0] + "/" for key in keys}
-            return [{"CommonPrefixes": [{"Prefix": top} for top in sorted(tops)]}]
-        # Two pages, as S3 pleases.
-        return [{"Contents": [{"Key": key} for key in some]} for some in (keys[:2], keys[2:])]
-
-
 @pytest.fixture
 def store():
     return Store()
@@ -63,9 +34,7 @@ def store():
 @pytest.fixture
 def controller(store, tmp_path, monkeypatch):
     """A function that makes the Records of a controller."""
-    made = Bucket.__new__(Bucket)
-    made._client, made.name, made.region = store, "records", "us-west-2"
-    monkeypatch.setattr(Records, "bucket", lambda self: made)
+    monkeypatch.setattr(Records, "bucket", lambda self: store.bucket())
 
     def make(name):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -162,3 +131,16 @@ def test_all_runs_of_an_incident_are_had(controller):
     assert notes == [] and sorted(map(own_name, runs)) == [BACK, SCALE]
     (telling,) = [event for event in incidents.merged(runs) if event["event"] == "telling"]
     assert own_name(telling["record"]) == SCALE
+
+
+def test_who_only_joined_an_incident_knows_that_it_is_open_and_when_it_was_closed(controller, store):
+    here, there = controller("here"), controller("there")
+    opened = {"event": "opened", "incident": "it", "env": "prod", "title": "5xx"}
+    joined = {"event": "joined", "incident": "it", "env": "prod"}
+    ran(here, BACK, HERE, joined, opened)
+    ran(there, SCALE, THERE, joined)
+    for records in (here, there):
+        (seen,) = incidents.open_ones(records.known()[0], "prod")
+        assert (seen.id, seen.title) == ("it", "5xx")
+    ran(there, "2026-11-22T032000Z-incident_close-prod", THERE, joined, {"event": "closed", "incident": "it"})
+    assert [incidents.open_ones(records.known()[0], "prod") for records in (here, there)] == [[], []]

@@ -37,6 +37,7 @@ def test_what_is_opened_is_written_into_and_closed(tmp_path):
     assert noted["incident"] == opened["incident"]
     assert noted["notes"] == [f"{opened['incident']}: noted: the partner knows"]
     closed = log(tmp_path, said("closed", cause="a certificate"))
+    assert closed["logged"]["cause"] == "a certificate"
     written(tmp_path, f"{record.now()}-2", closed["entries"])
     refused = log(tmp_path, said("noted", text="late"))
     assert refused["msg"].startswith("no incident is open in prod: open one")
@@ -56,7 +57,7 @@ def opened_by_alert(records):
     opened = log(records, dict(ALERT, severity="P1", alert="5xx"))
     (entry,) = opened["entries"]
     assert (entry["event"], entry["incident"], entry["severity"]) == ("opened", "2026-11-22-5xx-above-1", "P1")
-    assert opened["logged"] == {"moment": "opened", "by": "monitoring", "text": ""}
+    assert opened["logged"] == {"moment": "opened", "by": "monitoring", "text": "", "cause": ""}
     name = opened["incident"]
     written(records, f"{record.now()}-1", [{"event": "joined", "incident": name, "env": "prod"}, entry])
     return name
@@ -69,7 +70,7 @@ def test_first_alert_opens_and_the_next_is_a_note(tmp_path):
     again = log(tmp_path, ALERT)
     assert again["logged"] is None, "who is at work is told nothing new"
     over = log(tmp_path, dict(ALERT, event="alert_over"))
-    assert over["logged"] == {"moment": "updated", "by": "monitoring", "text": "alert over: 5xx above 1 %"}
+    assert (over["logged"]["moment"], over["logged"]["text"]) == ("updated", "alert over: 5xx above 1 %")
     for noted, text in ((again, "alert: 5xx above 1 %"), (over, "alert over: 5xx above 1 %")):
         (note,) = noted["entries"]
         assert (note["event"], note["incident"], note["text"], note["by"]) == ("noted", name, text, "monitoring")
@@ -93,6 +94,7 @@ def test_with_its_last_alert_an_incident_is_over_where_that_is_asked_for(tmp_pat
         "moment": "closed",
         "by": "monitoring",
         "text": "the last alert is over: p99 above 3 s",
+        "cause": "",
     }
     planned = log(tmp_path, dict(over, alert="", title="p99 above 3 s"), check=True)
     assert (planned["entries"], planned["logged"]["moment"]) == ([], "closed")
