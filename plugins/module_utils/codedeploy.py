@@ -242,6 +242,13 @@ def is_in_production(deployment, service, weights):
     return any(weights.get(arn) for arns in target_groups(mine) for arn in arns)
 
 
+def is_half_way(deployment, service):
+    """Does a deployment (DeploymentInfo, {} for none) go on that has tasks of its own, without all of the traffic so far?"""
+    if not deployment or not is_active(deployment) or deployment.get("creator") == CREATOR:
+        return False
+    return made_by(service, deployment["deploymentId"]).get("status") != "PRIMARY"
+
+
 def minutes_kept(info):
     """Minutes that the replaced task set stays after the traffic has moved."""
     option = info.get("blueGreenDeploymentConfiguration", {}).get("terminateBlueInstancesOnDeploymentSuccess", {})

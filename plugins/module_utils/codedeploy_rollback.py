@@ -26,10 +26,11 @@ def plan(observed, wanted):
     """What to do.
 
     Args:
-        observed: {service, weights, latest, bad, goal, keeps}: DescribeServices entry; ARN of a target group -> weight of
-            production traffic; DeploymentInfo of the last deployment, and of the one that is there to be taken back (both
-            may be None); the deployment to deploy again {id, revision, task_definition, definition, images, hooks} or None;
-            minutes that replaced tasks are kept.
+        observed: {service, weights, latest, bad, takes_back, goal, keeps}: DescribeServices entry; ARN of a target group ->
+            weight of production traffic; DeploymentInfo of the last deployment, and of the one that is there to be taken
+            back (both may be None); whether the last one goes on and takes back what somebody deployed; the deployment to
+            deploy again {id, revision, task_definition, definition, images, hooks} or None; minutes that replaced tasks are
+            kept.
         wanted: the verb's parameters.
 
     Raises:
@@ -74,11 +75,11 @@ def _leave_active(observed, wanted):
     """A deployment goes on: wait for it where it is the rollback, else stop it."""
     service, latest, goal = observed["service"], observed["latest"], observed["goal"]
     name, number = service["serviceName"], latest["deploymentId"]
-    ours = codedeploy.is_ours(latest)
-    if codedeploy.is_rollback(latest) and (goal is None or not ours or _leads_to(latest, goal)):
+    ours, goes_there = codedeploy.is_ours(latest), observed["takes_back"] if goal is None else _leads_to(latest, goal)
+    if codedeploy.is_rollback(latest) and (goes_there or not ours):
         left, notes = codedeploy.rollback_of(latest), _kept(observed) if ours else ()
         # What a rollback by CodeDeploy itself leads to is known at its end.
-        again = goal is not None and not ours
+        again = not ours and not goes_there
         what = f"wait until {number} has rolled {left} back"
         settle = Step("settle", what, arguments={"deployment": number}, look_again=again)
         return Plan((settle,), notes=notes, returned={"rolled_back": left})
@@ -118,7 +119,7 @@ def _deploy(observed, left, wanted):
 
 
 def _leads_to(rollback, goal):
-    return rollback["description"].endswith(f" to {goal['id']}")
+    return rollback.get("description", "").endswith(f" to {goal['id']}")
 
 
 def _serves(goal, seen):

@@ -16,7 +16,8 @@ description:
     succeeded before the present one with another revision.
   - Done is when all production traffic goes to the tasks of that revision, they are steady, and the rollback, which is a
     deployment of its own, has succeeded or only waits to terminate the tasks that it replaced.
-  - Nothing is done, and RV(notes) says so, where the last deployment was rolled back already, or never got any traffic.
+  - Nothing is done, and RV(notes) says so, where the last deployment was rolled back already, or never got any traffic. A rollback
+    that was itself taken back, as an undo does, counts as a deployment again.
   - B(Risk:) a deployment that is stopped is lost, be it the mend that a pipeline is just rolling out. The plan
     (C(--check --diff)) names it, and who created it.
 options:
@@ -127,7 +128,9 @@ steps:
        after: Stopped}
     - {do: settle, what: "wait until regami-web serves as before d-1NNWZG91L", before: null, after: null}
 undo:
-  description: The same verb with the deployment that was taken back; empty where nothing was changed.
+  description:
+    - The same verb with the deployment that was taken back. One that had not got all of the traffic begins anew, as its own
+      configuration has it. Empty where nothing was changed.
   returned: unless refused
   type: list
   elements: dict
@@ -192,6 +195,7 @@ class CodedeployRollback(Verb):
         super().__init__(module)
         self.group = codedeploy.Group(self.aws, self.params["application"], self.params["deployment_group"])
         self.service = self.info = self.left = self.rollback = None
+        self.pace = None  # the configuration of what was taken back half way
 
     # ---- what is there ----
 
@@ -212,11 +216,13 @@ class CodedeployRollback(Verb):
             wanted=lambda: self.group.deployment(self.params["deployment"]) if self.params["deployment"] else None,
         )
         seen["bad"] = self._standing(seen["latest"], seen["service"], seen["weights"])
+        latest = seen["latest"] or {}
+        seen["takes_back"] = bool(latest) and codedeploy.is_active(latest) and self._takes_back(latest)
         seen["goal"] = self._goal(seen["wanted"] or self._last_good(seen["bad"]), seen["service"])
         seen["keeps"] = codedeploy.minutes_kept(info)
-        latest = seen["latest"] or {}
         if self.left is None:
             self.left = (seen["bad"] or latest).get("deploymentId")
+            self.pace = latest["deploymentConfigName"] if codedeploy.is_half_way(latest, seen["service"]) else None
         elif latest and codedeploy.is_rollback(latest) and codedeploy.rollback_of(latest) == self.left:
             self.rollback = latest["deploymentId"]
         return seen
@@ -234,14 +240,19 @@ class CodedeployRollback(Verb):
         if deployment is None or codedeploy.is_active(deployment):
             return deployment
         if codedeploy.is_rollback(deployment):
-            undone = self.group.deployment(codedeploy.rollback_of(deployment))
             if deployment["status"] != "Succeeded":
-                return self._standing(undone, service, weights)
-            # To roll a rollback back is to deploy.
-            return deployment if codedeploy.is_rollback(undone) else None
+                return self._standing(self._undone(deployment), service, weights)
+            return None if self._takes_back(deployment) else deployment
         if deployment["status"] == "Succeeded" or codedeploy.is_in_production(deployment, service, weights):
             return deployment
         return None
+
+    def _takes_back(self, deployment):
+        """Does it take back what somebody deployed? To roll a rollback back is to deploy, as an undo does."""
+        return codedeploy.is_rollback(deployment) and not self._takes_back(self._undone(deployment))
+
+    def _undone(self, rollback):
+        return self.group.deployment(codedeploy.rollback_of(rollback))
 
     def _last_good(self, bad):
         """What to deploy again in place of `bad`: not asked where stopping it does."""
@@ -368,6 +379,9 @@ class CodedeployRollback(Verb):
             region=self.aws.region,
             deployment=self.left,
         )
+        if self.pace:
+            # It goes as it went, step by step and with its alarms, and not at once to all users.
+            arguments |= {"deployment_config": self.pace, "ignore_alarms": False}
         return [{"verb": "sre.runbooks.codedeploy_rollback", "arguments": arguments}]
 
     def is_change(self, steps):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from blue_green import Web
 from kube import Namespace
 from world import EAST, PRIMARY, World, wait_until
 
@@ -76,6 +77,15 @@ def ship_to_the_fleet(world: World) -> None:
     group = world.sandbox.state["fleet"]["auto_scaling_group"]
     refreshes = lambda: world.aws("autoscaling").describe_instance_refreshes(AutoScalingGroupName=group)  # noqa: E731
     wait_until(lambda: refreshes()["InstanceRefreshes"][0]["Status"] == "Successful", "the refresh")
+
+
+def ship_blue_green(world: World) -> None:
+    """Two builds, one after the other; the second is there to its end, nothing goes on, and users have it."""
+    web = Web(world)
+    shifting = web.ship("good", "shifting")
+    web.codedeploy.stop_deployment(deploymentId=shifting, autoRollbackEnabled=True)
+    web.idle()
+    web.redeploy(shifting)
 
 
 def namespace(world: World) -> Namespace:
@@ -216,6 +226,7 @@ def filled_cache(world: World) -> None:
 SECRET = "regami/session-key"
 RESTORE = ("--tags", "restore")
 FLEET = {"env": "sandbox_fleet"}
+BLUE_GREEN = {"env": Web.ENV}
 CLUSTER = {"env": "sandbox_kubernetes"}
 ZONE = {"zone": "us-east-1b", "accept_healthy_zone": True}
 RESTORED = (
@@ -248,6 +259,7 @@ CASES = (
     ),
     Case("ecs", "rollback_deployment", prepare=ship),
     Case("alb", "rollback_deployment", {"strategy": "alb"}, prepare=green),
+    Case("blue green", "rollback_deployment", BLUE_GREEN, prepare=ship_blue_green),
     Case("api", "rollback_deployment", {"strategy": "api"}, prepare=ship_and_keep),
     Case("asg", "rollback_deployment", FLEET, prepare=ship_to_the_fleet),
     Case(

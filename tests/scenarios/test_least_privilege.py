@@ -16,6 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from cases import (
+    BLUE_GREEN,
     CASES,
     CLUSTER,
     FLEET,
@@ -39,7 +40,6 @@ from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 from iam.policy import actions_of
 
 USER = "oncall"
-CODEDEPLOY = {"env": "sandbox_codedeploy"}
 
 
 def faulty(name: str, **options: str) -> Callable[[World], None]:
@@ -90,7 +90,7 @@ MORE = (
     Case("fleet", "performance_degradation", {**FLEET, "remediate": True}, prepare=faulty("hot-process")),
     Case("look", "recovery_validation"),
     Case("look", "restore_from_backup"),
-    Case("codedeploy", "rollback_deployment", CODEDEPLOY, prepare=a_bad_blue_green),
+    Case("half way", "rollback_deployment", BLUE_GREEN, prepare=a_bad_blue_green),
     Case("role", "s3_upload_failure", {"remediate": True}, prepare=faulty("uploads-denied", how="role")),
     Case("bad build", "service_outage", prepare=faulty("bad-build", build="crashing")),
     Case("leak", "service_outage", {"recent_minutes": 0}, prepare=a_leak),

@@ -16,6 +16,7 @@ BLUE, GREEN = (
     f"arn:aws:elasticloadbalancing:us-west-2:123456789012:targetgroup/regami-web-{color}-tg/1a2b3c"
     for color in ("blue", "green")
 )
+CANARY = "CodeDeployDefault.ECSCanary10Percent5Minutes"
 LISTENER = "arn:aws:elasticloadbalancing:us-west-2:123456789012:listener/app/regami-web-alb/1a/2b"
 NOW = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
 EVENTS = ("BeforeInstall", "Install", "AfterInstall", "BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic")
@@ -52,6 +53,7 @@ def deployment(number: int, revision_number: int, status: str = "Succeeded", **m
         "deploymentGroupName": GROUP,
         "status": status,
         "creator": "user",
+        "deploymentConfigName": CANARY,
         "createTime": NOW.replace(hour=number),
         "startTime": NOW.replace(hour=number),
         "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"sha256": f"sha256 of {revision_number}"}},

@@ -15,6 +15,7 @@ from ansible_collections.sre.runbooks.plugins.modules import codedeploy_rollback
 from ansible_collections.sre.runbooks.tests.unit.codedeploy_region import (
     APPLICATION,
     BLUE,
+    CANARY,
     GREEN,
     GROUP,
     NOW,
@@ -81,7 +82,10 @@ def test_a_deployment_that_goes_on_is_stopped_with_rollback(rollback, percent):
     }
     assert [step["do"] for step in result["steps"]] == ["stop", "settle"]
     names = {"application": APPLICATION, "deployment_group": GROUP, "region": REGION}
-    assert result["undo"] == [{"verb": "sre.runbooks.codedeploy_rollback", "arguments": names | {"deployment": "d-2"}}]
+    # Not to all users at once what had not come to them.
+    slowly = {"deployment_config": CANARY, "ignore_alarms": False} if percent < 100 else {}
+    back = names | {"deployment": "d-2"} | slowly
+    assert result["undo"] == [{"verb": "sre.runbooks.codedeploy_rollback", "arguments": back}]
     assert "d-2 was created by user at 2026-11-21 02:00:00 UTC" in result["notes"]
 
 
@@ -184,6 +188,36 @@ def test_undo_of_a_rollback_that_goes_on_stops_that(rollback):
     region.changes.clear()
     rollback(region, deployment=undo["arguments"]["deployment"])
     assert region.changes[0] == stopped(3)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_what_was_taken_back_and_deployed_again_is_taken_back_again(rollback, has_ended):
+    """A rollback, its undo, and the rollback once more, be it that the undo only waits to terminate what it replaced."""
+    region = Web()
+    (undo,) = rollback(region)["undo"]
+    region.deployments[-1]["status"] = "Succeeded"
+    assert rollback(region, deployment=undo["arguments"]["deployment"])["after"]["traffic"] == {"regami-web:2": 100}
+    if has_ended:
+        region.deployments[-1]["status"] = "Succeeded"
+    region.changes.clear()
+    once_more = rollback(region)
+    assert once_more["after"]["traffic"] == {"regami-web:1": 100}
+    assert region.changes == ([deployed(1, "d-4 to d-3")] if has_ended else [stopped(4)])
+    region.changes.clear()
+    # That is the rollback, and no third deployment to be taken back.
+    assert (rollback(region)["changed"], region.changes) == (False, [])
+
+
+def test_a_rollback_of_ours_that_somebody_stopped_with_rollback_leaves_the_bad_one(rollback):
+    """Which is known once the rollback of CodeDeploy is over."""
+    region = Web()
+    rollback(region)
+    region.stop_deployment("d-3", True)
+    region.deployments[-1]["revision"] = region.deployments[1]["revision"]
+    region.service["taskSets"], region.weights = [task_set(2, GREEN, "d-2")], {BLUE: 0, GREEN: 100}
+    region.changes.clear()
+    assert rollback(region)["after"]["traffic"] == {"regami-web:1": 100}
+    assert region.changes == [deployed(1, "d-4 to d-1")]
 
 
 def test_a_failed_rollback_is_tried_again(rollback):
