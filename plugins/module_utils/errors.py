@@ -53,6 +53,10 @@ class TakenBack(Stop):
     """What was done did not hold and was taken back: the target is as it was, and nothing is left to undo."""
 
 
+class HalfDone(Stop):
+    """A step ended before its end, and what it has done until then stays: that counts as a change, and has its undo."""
+
+
 class LeaseLost(Stop):
     """Another run holds the lease of this target now; this run must not change anything more."""
 

@@ -137,9 +137,8 @@ class Copier:
 
     def _is_done(self, action):
         """The version that the call whose answer was lost has made, or None."""
-        found, _after = object_versions.page(self._aws, self._bucket, action.key, MaxKeys=1)
-        key, newest = found[0] if found else (None, None)
-        if key != action.key or newest.is_marker or (action.top and newest.id == action.top.id):
+        newest = object_versions.newest(self._aws, self._bucket, action.key)
+        if newest is None or newest.is_marker or (action.top and newest.id == action.top.id):
             return None
         if newest.etag == action.wanted.etag:
             return newest.id

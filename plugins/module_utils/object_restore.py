@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import tempfile
@@ -134,6 +135,8 @@ def _head(aws, region, **named):
 
 def still_to_undo(aws, bucket, action, _lost):
     """The `look` of an undo: what a manifest's line is about may be undone already, or lie below what somebody wrote since."""
+    if action.do != "mark" and not action.markers:
+        return _under_way(aws, bucket, action)
     if action.do == "mark":
         head = _head(aws, None, Bucket=bucket, Key=action.key)
         return action if head and head.get("VersionId") == action.top.id else None
@@ -147,29 +150,50 @@ def still_to_undo(aws, bucket, action, _lost):
     return action
 
 
+def _under_way(aws, bucket, action):
+    """The action with the version that a killed run has made, or None. A run copies over what is another, and deletes what is there:
+    a newest version that is the wanted one again, or a marker, is its own."""
+    newest = object_versions.newest(aws, bucket, action.key)
+    if newest is None or newest.is_marker != (action.do == "unmark"):
+        return None
+    is_ours = action.do == "unmark" or newest.etag == action.wanted.etag
+    is_ours = is_ours or is_marked(_head(aws, None, Bucket=bucket, Key=action.key) or {}, action.wanted)
+    return dataclasses.replace(action, markers=(newest.id,)) if is_ours else None
+
+
 class Doing:
     """Carries the actions of a survey out, and writes down what was done.
 
     Args:
         tick: keeps the lease.
         manifest: takes what was done; None where it is an undo.
+
+    Attributes:
+        has_changed: whether anything was done.
     """
 
     def __init__(self, aws, bucket, manifest, tick):
         self._aws, self._bucket, self._manifest, self._tick = aws, bucket, manifest, tick
         self._window = Window()
         self.archived_keys = []
-        self._failures, self._failed = [], 0
+        self._failures, self._failed, self._first = {}, 0, None
+        self.has_changed = False
 
     def copy(self, copier, actions, total):
         progress = Progress("objects copied", total)
-        for action, version in carry_out(copier, self._until_hopeless(actions), self._window, self._tick):
+        begun = self._told(
+            self._until_hopeless(actions), lambda action: self._manifest.will_copy(action.key, action.wanted)
+        )
+        for action, version in carry_out(copier, begun, self._window, self._tick):
             progress.step()
             if isinstance(version, Archived):
                 self.archived_keys.append(action.key)
-            elif isinstance(version, Exception):
+                continue
+            if isinstance(version, Exception):
                 self._note(action.key, version)
-            elif self._manifest and version:
+                continue
+            self.has_changed = True
+            if self._manifest and version:
                 self._manifest.add("copied", action.key, version)
         self._end("copied")
 
@@ -179,7 +203,8 @@ class Doing:
         each_version = (
             (action, version) for action in self._until_hopeless(actions) for version in action.markers or (None,)
         )
-        batches = iter(lambda: tuple(itertools.islice(each_version, MOST_DELETED)), ())
+        will = {"unmarked": self._will_unmark, "marked": self._will_mark}.get(did)
+        batches = iter(lambda: tuple(itertools.islice(self._told(each_version, will), MOST_DELETED)), ())
         for batch, answer in carry_out(self._delete, batches, self._window, self._tick):
             progress.step(len(batch))
             if isinstance(answer, Exception):
@@ -189,10 +214,25 @@ class Doing:
             done, refused = answer
             for key, why in refused:
                 self._note(key, Stop(why))
+            self.has_changed = self.has_changed or bool(done)
             for action, version in done:
-                if self._manifest:
-                    self._manifest.add(did, action.key, version, action.wanted.id if did == "unmarked" else None)
+                if self._manifest and did == "marked":
+                    self._manifest.add(did, action.key, version)
         self._end("changed")
+
+    def _told(self, items, will):
+        """`items`, of each of which the manifest knows before anything is done with it."""
+        for item in items:
+            if self._manifest:
+                will(item)
+            yield item
+
+    def _will_unmark(self, item):
+        action, marker = item
+        self._manifest.will_unmark(action.key, marker, action.wanted.id)
+
+    def _will_mark(self, item):
+        self._manifest.will_mark(item[0].key)
 
     def _delete(self, batch, lost):
         """([(action, version id, of the marker where one was made)], [(key, why not)]) of one DeleteObjects."""
@@ -224,9 +264,8 @@ class Doing:
 
     def _marker_over(self, action):
         """Id of the delete marker that a call whose answer was lost has put there, or None."""
-        found, _after = object_versions.page(self._aws, self._bucket, action.key, MaxKeys=1)
-        key, newest = found[0] if found else (None, None)
-        return newest.id if key == action.key and newest.is_marker else None
+        newest = object_versions.newest(self._aws, self._bucket, action.key)
+        return newest.id if newest and newest.is_marker else None
 
     def _until_hopeless(self, actions):
         for action in actions:
@@ -237,14 +276,17 @@ class Doing:
     def _note(self, key, error, count=1):
         if is_unknown(error):
             self._failed = MOST_FAILURES
+        self._first = self._first or error
         self._failed += count
-        if len(self._failures) < NAMED:
-            self._failures.append(f"{key}: {explain(error) if code_of(error) else error}")
+        if sum(map(len, self._failures.values())) < NAMED:
+            self._failures.setdefault(explain(error) if code_of(error) else str(error), []).append(key)
 
     def _end(self, what):
-        if self._failed:
-            told = "; ".join(self._failures[:3])
-            raise Stop(f"{self._failed} objects could not be {what}: {told}", failures=self._failures)
+        if not self._failed:
+            return
+        told = "; ".join(f"{', '.join(keys[:3])}: {why}" for why, keys in list(self._failures.items())[:3])
+        failures = [f"{key}: {why}" for why, keys in self._failures.items() for key in keys]
+        raise Stop(f"{self._failed} objects could not be {what}: {told}", failures=failures) from self._first
 
 
 def bucket_facts(aws, bucket):

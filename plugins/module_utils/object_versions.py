@@ -170,6 +170,12 @@ def of_key(aws, bucket, key):
         yield version
 
 
+def newest(aws, bucket, key):
+    """The newest Version of one object, which may be a marker; None where there is none."""
+    found, _after = page(aws, bucket, key, MaxKeys=1)
+    return found[0][1] if found and found[0][0] == key else None
+
+
 def current(aws, bucket, prefix, region=None, named=None):
     """Yields (key, Version without an id) of the objects below a prefix, in order; with the prefix `named` in place of it."""
     named = prefix if named is None else named

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 try:
     from botocore import exceptions as boto_errors
@@ -31,6 +31,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 from . import read_only, waiting
 from .aws import Aws, explain, is_denied, is_unknown
 from .errors import (
+    HalfDone,
     LeaseLost,
     LostAnswer,
     NotLetIn,
@@ -277,6 +278,9 @@ def _apply(verb, plan, done):
                 done.append(step)
             steps = list(plan.steps)
             continue
+        except HalfDone:
+            done.append(replace(step, what=f"{step.what}, in part"))
+            raise
         done.append(step)
         if step.look_again:
             plan = verb.plan(verb.observe(), verb.params)

@@ -197,7 +197,7 @@ failures:
   returned: on failure
   type: list
   elements: str
-  sample: ["dogs/photos/7.jpg: missing permission s3:CopyObject in us-east-1: Access Denied"]
+  sample: ["dogs/photos/7.jpg: missing permission s3:PutObject in us-east-1: Access Denied"]
 notes:
   description: Risks, overrides that were used, and what was left.
   returned: success
@@ -223,7 +223,7 @@ except ImportError:
 
 from ansible_collections.sre.runbooks.plugins.module_utils import object_batch, object_manifest, object_versions, record
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import code_of
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import LostAnswer, Refusal, Stop, near
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import HalfDone, LostAnswer, Refusal, Stop, near
 from ansible_collections.sre.runbooks.plugins.module_utils.object_copy import Backup, Copier
 from ansible_collections.sre.runbooks.plugins.module_utils.object_restore import (
     Doing,
@@ -407,20 +407,21 @@ class S3Restore(Verb):
     # The steps, named as in the plan. Each takes its objects from the latest survey.
 
     def apply(self, step):
+        doing = Doing(self.aws, self.bucket, self.manifest, self.keep_lease)
         try:
-            self._apply(step)
+            self._apply(step, doing)
         except LostAnswer:
             raise  # looked at again, not the end
         except Stop as stop:
-            # A step that ends half way is not among those done, but its first half is.
-            if self.manifest is None or not self.manifest.is_begun:
+            if not doing.has_changed:
                 raise
-            told = f"{stop}; {self.manifest.path} says what was done, and undo_manifest takes it back"
-            raise Stop(told, **stop.found) from stop
+            told = (
+                f"; {self.manifest.path} says what was done, and undo_manifest takes it back" if self.manifest else ""
+            )
+            raise HalfDone(f"{stop}{told}", **stop.found) from (stop.__cause__ or stop)
 
-    def _apply(self, step):
+    def _apply(self, step, doing):
         found = self._seen["survey"]
-        doing = Doing(self.aws, self.bucket, self.manifest, self.keep_lease)
         match step.do:
             case "copy":
                 doing.copy(self._copier, found.actions("copy"), step.after)

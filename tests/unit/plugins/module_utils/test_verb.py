@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.sre.runbooks.plugins.module_utils import verb as engine
 from ansible_collections.sre.runbooks.plugins.module_utils.errors import (
+    HalfDone,
     LeaseLost,
     LostAnswer,
     Overtaken,
@@ -150,6 +151,12 @@ def test_failure_half_way_says_what_was_done_and_how_to_go_on(run, error):
     assert "The same command again goes on" in result["msg"]
     assert [step["after"] for step in result["steps"]] == [1]
     assert result["undo"]
+
+
+def test_a_step_that_ends_before_its_end_is_a_change_with_its_undo(run):
+    result = run(faults=["", HalfDone("the rest of it may not be counted")])
+    assert result["failed"] and result["changed"] and result["undo"]
+    assert "Done so far: count to 1; count to 2, in part" in result["msg"]
 
 
 def test_nothing_is_changed_any_more_once_the_run_was_killed(run, monkeypatch):
