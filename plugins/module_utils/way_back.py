@@ -153,6 +153,12 @@ def _stays(call):
     return [f"{entry['stays']}: {entry['instead']}" for entry in call["undo"] if "stays" in entry]
 
 
+def _another(number):
+    """Why a change is left alone: what its verb refuses, or what it would have to do now to bring it about again."""
+    would = f"still_{number}.steps | default([]) | map(attribute='what') | join('; ')"
+    return f"{{{{ still_{number}.msg | default('its state is another one, it would now ' ~ ({would})) }}}}"
+
+
 def tasks(back, begun):
     """A file of tasks, as text: for each change whether all is still as it left it, then what undoes it.
 
@@ -194,9 +200,7 @@ def tasks(back, begun):
         made.append(
             {
                 "name": f"{number}. Left alone, since something changed it after that run",
-                "ansible.builtin.debug": {
-                    "msg": [_given(what), f"{{{{ still_{number}.msg | default('its state is another one') }}}}"]
-                },
+                "ansible.builtin.debug": {"msg": [_given(what), _another(number)]},
                 "when": [here, f"not ({as_left})"],
             }
         )
