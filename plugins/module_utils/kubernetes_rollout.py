@@ -254,7 +254,7 @@ def _for_a_while(observed, wanted, kind):
         goal, line, notes = temporary.changed(name, present, kept, wanted["capacity"], None, observed["now"])
         more = goal.count - present.count
         notes += room.check(f"pods of {name}", more, observed["rooms"], wanted["accept_shortage"])
-        notes.append(temporary.lasting(name, present, line, None, "the same task with restore=true"))
+        notes.append(temporary.lasting(name, present, line, None))
     # At 0 the autoscaler is off by that alone, and takes no bounds of 0.
     limits = dict(zip(("floor", "ceiling"), goal.bounds, strict=True)) if goal.bounds and goal.count else None
     made = _scale(

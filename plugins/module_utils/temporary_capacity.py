@@ -30,6 +30,9 @@ ARGUMENTS = dict(
 REQUIRED_BY = {"connections_each": "db_instance"}
 CONDITIONS = dict(required_if=[("restore", False, ["capacity"])], required_by=REQUIRED_BY)
 
+# What takes it back by hand.
+GIVE_BACK = "playbooks/emergency_scale.yml --tags restore (restore=true)"
+
 _ASKED = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+)(?P<percent>%?)")
 # In the characters that every kind of tag takes: letters, digits, space and + - = . _ : / @
 _SIZE = r"(\d+)(?: in (\d+)-(\d+))?"
@@ -171,12 +174,12 @@ def growth(asked, present, kept, now):
     return 0 if asked is None else changed("", present, kept, asked, None, now)[0].count - present.count
 
 
-def lasting(name, present, line, minutes, restore):
-    """A note on when the capacity ends: `restore` is the sentence for what takes it back by hand."""
+def lasting(name, present, line, minutes):
+    """A note on when the capacity ends, and what takes it back by hand."""
     if line.until is not None:
-        return f"the bounds of {name} are given back at {moment(line.until)}, its count when scaling takes it; {restore} does both"
+        return f"the bounds of {name} are given back at {moment(line.until)}, its count when scaling takes it; {GIVE_BACK} does both"
     why = f": nothing scales {name}, so nothing can by itself" if minutes and present.bounds is None else ""
-    return f"{name} keeps this until it is given back{why}: {restore}"
+    return f"{name} keeps this until it is given back{why}: {GIVE_BACK}"
 
 
 def restored(name, present, kept):

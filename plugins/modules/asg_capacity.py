@@ -105,7 +105,7 @@ notes:
   returned: success
   type: list
   elements: str
-  sample: ["regami-fleet keeps this until it is given back: the same task with restore=true"]
+  sample: ["regami-fleet keeps this until it is given back: playbooks/emergency_scale.yml --tags restore (restore=true)"]
 waited_seconds:
   description: Time spent in waits.
   returned: unless refused
@@ -227,9 +227,7 @@ class AsgCapacity(Verb):
             )
             more = goal.count - present.count
             notes += room.check(f"instances of {name}", more, observed["rooms"], wanted["accept_shortage"])
-            notes.append(
-                temporary.lasting(name, present, line, wanted["give_back_after"], "the same task with restore=true")
-            )
+            notes.append(temporary.lasting(name, present, line, wanted["give_back_after"]))
         steps = _steps(name, present, goal, kept, line, observed["scheduled"])
         if goal.count != present.count:
             needed = group_serving.UP if goal.count > present.count else group_serving.DOWN

@@ -148,7 +148,7 @@ notes:
   returned: success
   type: list
   elements: str
-  sample: ["regami-service keeps this until it is given back: the same task with restore=true"]
+  sample: ["regami-service keeps this until it is given back: playbooks/emergency_scale.yml --tags restore (restore=true)"]
 waited_seconds:
   description: Time spent in waits.
   returned: unless refused
@@ -271,9 +271,7 @@ class EcsCapacity(Verb):
             action = _give_back(line)
             more = goal.count - present.count
             notes += room.check(f"tasks of {name}", more, observed["rooms"], wanted["accept_shortage"])
-            notes.append(
-                temporary.lasting(name, present, line, wanted["give_back_after"], "the same task with restore=true")
-            )
+            notes.append(temporary.lasting(name, present, line, wanted["give_back_after"]))
         notes += _others(name, observed["schedules"])
         steps = _steps(name, present, goal, kept, line, observed["schedules"].get(scaling.GIVE_BACK), action)
         if steps or not _is_settled(observed, goal.count):

@@ -158,3 +158,42 @@ def test_where_sessions_wait_in_the_database_nothing_of_the_service_is_changed(s
     assert run.mutations == []
     refused = relieve(shop, remedy="scal")
     assert "remedy=scal is none for ecs: say -e remedy=NAME with one of scale, " in " ".join(refused.output.split())
+
+
+@pytest.mark.soak
+def test_more_of_it_and_then_larger_tasks_are_had_once_whatever_answers_get_lost(shop: World) -> None:
+    shop.start_users()
+    planned = relieve(shop, "--check", "--diff", remedy="scale")
+    assert (planned.returncode, planned.mutations) == (0, []), planned.output
+    assert "set the desired count of regami-service to 3" in planned.output
+    lose(shop, ("application-autoscaling", "RegisterScalableTarget"), ("ecs", "UpdateService"))
+    more = relieve(shop, remedy="scale")
+    assert (more.returncode, more.report["outcome"]) == (0, "recovered"), more.output
+    assert (shop.service(EAST)["desiredCount"], shop.healthy_targets(EAST)) == (3, 3)
+    assert any("emergency_scale.yml --tags restore" in note for note in more.report["notes"])
+
+    lose(shop, ("ecs", "RegisterTaskDefinition"), ("ecs", "UpdateService"))
+    larger = relieve(shop, remedy="resize", task_memory=2048)
+    assert (larger.returncode, larger.report["outcome"]) == (0, "recovered"), larger.output
+    assert larger.mutations == [f"ecs:RegisterTaskDefinition {EAST}", f"ecs:UpdateService {EAST}"]
+    assert (memory(shop), shop.service(EAST)["desiredCount"], shop.healthy_targets(EAST)) == ("2048", 3, 3)
+
+    for asked in ({"remedy": "scale"}, {"remedy": "resize", "task_memory": 2048}):
+        again = relieve(shop, **asked)
+        assert (again.returncode, again.mutations) == (0, []), again.output
+    back = shop.runbook.run("emergency_scale", "--tags", "restore")
+    assert back.returncode == 0, back.output
+    assert (memory(shop), shop.service(EAST)["desiredCount"]) == ("2048", 2)
+    users = shop.stop_users()
+    assert (users["failed_requests"], users["lost_writes"]) == (0, 0)
+
+
+def lose(world: World, *calls: tuple[str, str]) -> None:
+    for service, action in calls:
+        world.sandbox.fault("api", service=service, action=action, kind="lost-answer", region=EAST, count=1)
+
+
+def memory(world: World) -> str:
+    """Of a task of the revision that the service is to run."""
+    definition = world.service(EAST)["taskDefinition"]
+    return world.aws("ecs").describe_task_definition(taskDefinition=definition)["taskDefinition"]["memory"]

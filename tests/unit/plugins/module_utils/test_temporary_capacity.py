@@ -124,7 +124,7 @@ def test_a_repeated_command_does_not_put_the_return_off():
 def test_nothing_can_give_back_what_nothing_scales():
     goal, line, _notes = change(Size(2), None, "4", minutes=60)
     assert line.until is None
-    assert "nothing scales api" in temporary.lasting("api", goal, line, 60, "restore it")
+    assert "nothing scales api" in temporary.lasting("api", goal, line, 60)
 
 
 @pytest.mark.parametrize(
