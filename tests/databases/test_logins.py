@@ -1,6 +1,6 @@
 # Copyright: sre.runbooks contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pg_login_rotate, whose answers get lost and which is killed: one of the two logins always gets in, and none is made twice."""
+"""Changes of a login whose answers get lost, or that are killed: one of two logins always gets in, and none is made twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from breaking import Break, applied, breaking, not_applied, under_way
 from cluster import HOST, PASSWORD, Cluster, Held
 
 from ansible_collections.sre.runbooks.plugins.module_utils import postgres, rds
-from ansible_collections.sre.runbooks.plugins.modules import pg_login_rotate
+from ansible_collections.sre.runbooks.plugins.modules import pg_login_rotate, pg_role_limit
 from ansible_collections.sre.runbooks.tests.unit.module_main import run_main
 from sandbox.patience import wait_until
 
@@ -35,11 +35,17 @@ class Rotation:
         where = {"id": "db", "host": HOST, "status": "available", "arn": "arn:aws:rds:us-east-1:123456789012:db:db"}
         monkeypatch.setattr(rds, "describe", lambda *_asked: {**where, "port": self.port})
 
-    def __call__(self, state: str, **more: object) -> dict:
+    def __call__(self, state: str) -> dict:
+        given = {"new_role": NEW, "password_file": str(self._password), "state": state}
+        return run_main(pg_login_rotate.main, **self._where(), **given)
+
+    def limit(self, connections: int) -> dict:
+        return run_main(pg_role_limit.main, **self._where(), connection_limit=connections)
+
+    @staticmethod
+    def _where() -> dict:
         login = {"login_user": "keeper", "login_password": PASSWORD, "login_db": "postgres", "sslmode": "disable"}
-        roles = {"db_instance": "db", "region": "us-east-1", "role": OLD, "new_role": NEW}
-        password = {"password_file": str(self._password)}
-        return run_main(pg_login_rotate.main, **{**roles, **login, **password, "state": state, **more})
+        return {"db_instance": "db", "region": "us-east-1", "role": OLD, **login}
 
     def through(self, breaks: dict[bytes, list[Break]], state: str) -> dict:
         """On a line that breaks."""
@@ -173,3 +179,12 @@ def test_the_old_door_stays_open_until_the_new_one_is_tried(rotate: Rotation, cl
     assert f"{NEW} does not get in with that password" in refused["msg"] and "state=created" in refused["msg"]
     rotate("created")
     assert not rotate("retired")["failed"] and rotate.doors == (False, True)
+
+
+def test_a_limit_is_set_whatever_answer_is_lost(rotate: Rotation, cluster: Cluster) -> None:
+    with breaking(cluster, {b"CONNECTION LIMIT": LOST}) as rotate.port:
+        limited = rotate.limit(7)
+    assert not limited["failed"] and limited["after"]["connection_limit"] == 7, limited
+    rotate.port = cluster.port
+    assert not rotate.limit(7)["changed"]
+    assert rotate.limit(limited["undo"][0]["arguments"]["connection_limit"])["after"]["connection_limit"] == -1
