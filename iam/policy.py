@@ -37,8 +37,9 @@ PASSED_TO = {
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/iam-cw-condition-keys-namespace.html
 METRIC = "cloudwatch:PutMetricData"
 NAMESPACE = {"StringEquals": {"cloudwatch:namespace": "{readiness_metric_namespace}"}}
-# Reading these is reading data.
+# Reading these is reading data, but for what tells of a secret only that it is there.
 DATA = {"dynamodb", "s3", "secretsmanager"}
+NO_DATA = {"secretsmanager:DescribeSecret"}
 LOOKS = {"List", "Read"}
 
 # What the names in the ARNs of a service are, by the reference's word for them. Playbooks make databases whose names begin as the
@@ -204,7 +205,7 @@ def _known(action: str) -> dict:
 def resources(action: str, playbook: str = "") -> list[str]:
     """What a permission is held to; ["*"] where it is a look, or AWS holds it to nothing."""
     service, known = action.partition(":")[0], _known(action)
-    if is_look(action) and service not in DATA:
+    if is_look(action) and (service not in DATA or action in NO_DATA):
         return ["*"]
     kinds = [each["name"] for each in known["resourceTypes"]]
     ours = KINDS_OF.get(action) or [each for each in kinds if each in KINDS.get(service, kinds)]
