@@ -33,6 +33,8 @@ SPOKEN_OF = 3
 MOST_MEASURED = 10
 # How notes of verbs begin that tell of a gate which an override holds open, or of a danger that stays.
 RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
+# And how those begin that tell of a gate which has learned nothing.
+NOT_CHECKED = "NOT CHECKED: "
 
 # The scenarios that move the service to its peer.
 MOVES = ("db_failover", "region_evacuation")
@@ -98,11 +100,8 @@ def findings(events):
             stopped.add(here)
         elif why == ASKED:
             stopped.add(here)
-        found += [
-            Finding(*here, RISK, event.get("verb", event["step"]), event.get("resource", ""), note)
-            for note in event.get("notes", [])
-            if note.startswith(RISKY) and here[1]
-        ]
+        if here[1]:
+            found += _of_notes(event, here)
     return list(dict.fromkeys(found))
 
 
@@ -118,6 +117,15 @@ def _of_stop(event, here):
     level = UNKNOWN if why == UNANSWERED else NOT_READY
     check = event["verb"].rpartition(".")[2] if why else event["step"]
     return [Finding(*here, level, check, event.get("resource", ""), because, fix)]
+
+
+def _of_notes(event, here):
+    where = (event.get("verb", event["step"]).rpartition(".")[2], event.get("resource", ""))
+    for note in event.get("notes", []):
+        if note.startswith(RISKY):
+            yield Finding(*here, RISK, *where, note)
+        elif note.startswith(NOT_CHECKED):
+            yield Finding(*here, UNKNOWN, *where, *because_and_fix(note.removeprefix(NOT_CHECKED)))
 
 
 def asked(events):

@@ -2,12 +2,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the tasks of the standby find their images, and whether these are the version that runs now."""
+"""Whether the images of the standby's tasks are the version that runs now.
+
+Whether its tasks find them at all is a gate, that of the verb `standby_assess`.
+"""
 
 from __future__ import annotations
 
 from . import registry
-from .readiness import MOVES, NOT_READY, RISK, UNKNOWN, Found
+from .readiness import MOVES, RISK, Found
 from .task_definition import short
 
 CHECK, SCENARIOS = "images", MOVES
@@ -30,7 +33,7 @@ def _images(definition):
 
 
 def judge(seen, wanted, now):
-    """Pure: the images of the standby, and beside those of the service itself where it is known what it runs."""
+    """Pure: the images of the standby beside those of the service itself, where it is known what it runs."""
     definitions = wanted["definitions"]
     if not definitions.get("standby"):
         return
@@ -38,16 +41,7 @@ def judge(seen, wanted, now):
     running = _images(ours) if ours else {}
     for container, name in _images(definitions["standby"]).items():
         image, other = seen.get(name), seen.get(running.get(container))
-        if image is None:
-            continue
-        if image.state == registry.GONE:
-            because = f"{name} of container {container} in {revision} cannot be pulled, so its tasks would not start: {image.why}"
-            yield Found(NOT_READY, revision, because, "push it there again, or have the registry replicate it")
-        elif image.state == registry.UNKNOWN and registry.is_ecr(name):
-            yield Found(
-                UNKNOWN, revision, f"whether {name} can be pulled is not known: {image.why}", "let this role ask"
-            )
-        elif other is not None and _differ(image, other):
+        if image and other and image.state != registry.GONE and _differ(image, other):
             because = f"users would get {name} of container {container} after a failover, and have {registry.text(other.name, other.digest)} now"
             yield Found(RISK, revision, because, "deploy the same version to the standby")
 

@@ -12,6 +12,11 @@ from __future__ import annotations
 import re
 
 
+def names(region, text):
+    """Whether a text names a region: of one that is called alike it is none."""
+    return re.search(rf"(?<![a-z0-9]){re.escape(region)}(?!\d)", text) is not None
+
+
 def needs(definition, region, moved=()):
     """A line for each thing of `region` without which a task does not start, or does not serve.
 
@@ -21,19 +26,18 @@ def needs(definition, region, moved=()):
 
     A value of a variable may be a secret: the variable is named, its value is not.
     """
-    named = re.compile(rf"(?<![a-z0-9]){re.escape(region)}(?!\d)")
     for container in definition["containerDefinitions"]:
         name = container["name"]
-        if named.search(container.get("image", "")):
+        if names(region, container.get("image", "")):
             yield f"the image of {name} is pulled from {region}: {container['image']}"
         for secret in container.get("secrets", []):
-            if named.search(secret["valueFrom"]):
+            if names(region, secret["valueFrom"]):
                 yield f"{secret['name']} of {name} comes from a secret in {region}"
         for variable in container.get("environment", []):
-            if variable["name"] not in moved and named.search(variable["value"]):
+            if variable["name"] not in moved and names(region, variable["value"]):
                 yield f"the variable {variable['name']} of {name} names {region}"
         if (container.get("logConfiguration", {}).get("options") or {}).get("awslogs-region") == region:
             yield f"{name} logs to {region}, and does not start where its log driver cannot reach that"
         for file in container.get("environmentFiles", []):
-            if named.search(file.get("value", "")):
+            if names(region, file.get("value", "")):
                 yield f"{name} reads its variables from a file in {region}"

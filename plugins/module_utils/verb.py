@@ -296,13 +296,17 @@ def _told_of(module, stop):
     named = [
         module.params[name]
         for name, option in module.argument_spec.items()
-        if option.get("required") and option.get("type") == "str" and not option.get("no_log")
+        if option.get("required")
+        and option.get("type") == "str"
+        and not option.get("no_log")
+        # Of another place than that of the resource.
+        and not name.endswith("_region")
     ]
-    return {"stopped": _why(stop), "resource": "/".join(filter(None, named))}
+    return {"stopped": why_stopped(stop), "resource": "/".join(filter(None, named))}
 
 
-def _why(stop):
-    """Is it a gate, may this run not ask, is there no answer, or would it go on from here?"""
+def why_stopped(stop):
+    """Of a Stop or a ClientError: is it a gate, may this run not ask, is there no answer, or would it go on from here?"""
     told = next((why for kinds, why in _NO_REFUSAL if isinstance(stop, kinds)), None)
     let_in = not any(is_denied(error) or is_unknown(error) for error in (stop, stop.__cause__))
     return told or (REFUSED if let_in else DENIED)

@@ -11,9 +11,11 @@ version_added: 0.3.0
 short_description: Say whether a standby has all it needs, and needs nothing of the region that is left
 description:
   - Looks at the task definition of the standby service for what it takes from O(failed_region), such as its image, secrets,
-    log group or variables that name it, at quotas and free addresses for O(desired_count) tasks, and at the caches, queues
-    and buckets that the service has in O(region).
-  - What is missing refuses, since tasks that do not start cost the minutes that a failover is to save.
+    log group or variables that name it; whether its other images, secrets and parameters are there; at quotas and free addresses
+    for as many tasks as O(desired_count) is more than the service has; and at the caches, queues and buckets that it has in
+    O(region).
+  - What is missing refuses, since tasks that do not start cost the minutes that a failover is to save. What nobody answers for, or
+    this run may not ask, does not refuse, and is noted.
   - Asks O(failed_region) for one thing only, how many messages its queues still hold, and goes on without an answer.
   - Changes nothing.
 options:
@@ -63,7 +65,7 @@ options:
     type: bool
     default: false
   accept_shortage:
-    description: Go on although a quota or the subnets have too little left, which is noted then.
+    description: Go on although a quota or the subnets have too little left for the tasks, which is noted then.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -77,7 +79,8 @@ author:
 notes:
   - Needs C(ecs:DescribeServices), C(ecs:DescribeTaskDefinition), C(servicequotas:GetServiceQuota),
     C(servicequotas:GetAWSDefaultServiceQuota), C(cloudwatch:GetMetricStatistics), C(ec2:DescribeSubnets), and as far as they are
-    named C(elasticache:DescribeReplicationGroups), C(sqs:GetQueueUrl), C(sqs:GetQueueAttributes) and C(s3:ListBucket).
+    named C(ecr:DescribeImages), C(secretsmanager:DescribeSecret), C(ssm:DescribeParameters), C(elasticache:DescribeReplicationGroups),
+    C(sqs:GetQueueUrl), C(sqs:GetQueueAttributes) and C(s3:ListBucket).
 seealso:
   - module: sre.runbooks.rds_promote_replica
   - module: sre.runbooks.route53_failover
@@ -135,13 +138,32 @@ waited_seconds:
   sample: 0.0
 """
 
-from ansible_collections.sre.runbooks.plugins.module_utils import ecs, room, static_stability
+from ansible_collections.sre.runbooks.plugins.module_utils import ecs, registry, room, static_stability, task_secrets
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import NotLetIn, Refusal, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.task_definition import short
-from ansible_collections.sre.runbooks.plugins.module_utils.verb import Plan, Verb, run, verb_module
+from ansible_collections.sre.runbooks.plugins.module_utils.verb import (
+    REFUSED,
+    Plan,
+    Verb,
+    run,
+    verb_module,
+    why_stopped,
+)
 
-SERVICES = ("ecs", "ec2", "service-quotas", "cloudwatch", "elasticache", "sqs", "s3", "dynamodb")
+SERVICES = (
+    "cloudwatch",
+    "dynamodb",
+    "ec2",
+    "ecr",
+    "ecs",
+    "elasticache",
+    "s3",
+    "secretsmanager",
+    "service-quotas",
+    "sqs",
+    "ssm",
+)
 ARGUMENTS = dict(
     cluster=dict(type="str", required=True),
     service=dict(type="str", required=True),
@@ -163,35 +185,41 @@ class StandbyAssess(Verb):
     def __init__(self, module):
         super().__init__(module)
         self.service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
+        self.failed = self.params["failed_region"]
 
     def observe(self):
         service = self.service.describe()
         definition = self.service.definition(service["taskDefinition"])
         if definition is None:
             raise Refusal(f"the task definition {short(service['taskDefinition'])} of {self.service.name} is gone")
-        wanted, definition = self.params, definition["taskDefinition"]
-        there = tried_together(
-            {
-                **{f"the cache {name}": lambda name=name: self._cache(name) for name in wanted["caches"]},
-                **{
-                    f"the queue {name}": lambda name=name: self._messages(name, self.aws.region)
-                    for name in wanted["queues"]
-                },
-                **{f"the bucket {name}": lambda name=name: self._bucket(name) for name in wanted["buckets"]},
-            }
+        definition = definition["taskDefinition"]
+        # All at once: a recovery waits for it.
+        seen = together(
+            there=lambda: tried_together(self._lacks(definition)),
+            left=lambda: tried_together(
+                {name: lambda name=name: self._messages(name, self.failed) for name in self.params["failed_queues"]}
+            ),
+            rooms=lambda: list(together(**self._rooms(service, definition)).values()),
         )
-        left = tried_together(
-            {name: lambda name=name: self._messages(name, wanted["failed_region"]) for name in wanted["failed_queues"]}
-        )
-        rooms = together(**self._rooms(service, definition)).values()
-        return {
-            "service": service,
-            "definition": definition,
-            "there": there,
-            "left": left,
-            "rooms": list(rooms),
-            "region": self.aws.region,
-        }
+        if any(isinstance(each, Unreachable) for each in seen["left"].values()):
+            self.aws.silent.add(self.failed)
+        return {"service": service, "definition": definition, **seen}
+
+    def _lacks(self, definition):
+        """{what: a call that says what it lacks}, but for what is in the region that is left, which is not asked."""
+        wanted, here = self.params, self.aws.region
+        looks = {f"the cache {name} in {here}": lambda name=name: self._cache(name) for name in wanted["caches"]}
+        looks |= {f"the queue {name} in {here}": lambda name=name: self._queue(name) for name in wanted["queues"]}
+        looks |= {f"the bucket {name} in {here}": lambda name=name: self._bucket(name) for name in wanted["buckets"]}
+        for each in definition["containerDefinitions"]:
+            if not static_stability.names(self.failed, each["image"]):
+                what = f"the image {each['image']} of container {each['name']}"
+                looks[what] = lambda name=each["image"]: self._image(name)
+        for secret, variables in task_secrets.variables(definition, here).items():
+            if secret.region != self.failed:
+                what = f"the {secret}, for {' and '.join(variables)},"
+                looks[what] = lambda secret=secret: task_secrets.lack(self.aws, secret)
+        return looks
 
     def _rooms(self, service, definition):
         network = (service.get("networkConfiguration") or {}).get("awsvpcConfiguration")
@@ -202,11 +230,21 @@ class StandbyAssess(Verb):
             asked["addresses"] = lambda: room.addresses(self.aws, network["subnets"])
         return asked
 
+    def _image(self, name):
+        image = registry.look(self.aws, name)
+        if image.state == registry.GONE:
+            return f"cannot be pulled: {image.why} (push it again, or have the registry replicate it)"
+        if image.state == registry.UNKNOWN and registry.is_ecr(name):
+            raise NotLetIn(image.why)
+        return None
+
     def _cache(self, name):
-        """Its status where that is not `available`."""
         found = self.aws.read("elasticache", "describe_replication_groups", ReplicationGroupId=name)
         status = found["ReplicationGroups"][0]["Status"]
-        return None if status == "available" else f"it is {status}"
+        return None if status == "available" else f"is {status}"
+
+    def _queue(self, name):
+        self.aws.read("sqs", "get_queue_url", QueueName=name)
 
     def _messages(self, name, region):
         """How many messages wait in a queue, those that are being worked on included."""
@@ -216,27 +254,31 @@ class StandbyAssess(Verb):
         return sum(int(found["Attributes"][each]) for each in counts)
 
     def _bucket(self, name):
-        """Where it is, if that is not here."""
         answer = self.aws.read("s3", "head_bucket", Bucket=name)
         where = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", self.aws.region)
-        return None if where == self.aws.region else f"it is in {where}"
+        return None if where == self.aws.region else f"is in {where}"
 
     @staticmethod
     def plan(observed, wanted):
         name, failed = observed["service"]["serviceName"], wanted["failed_region"]
-        missing = list(static_stability.needs(observed["definition"], failed, wanted["moved_variables"]))
-        for what, found in observed["there"].items():
-            if isinstance(found, Exception):
-                missing.append(f"{what} in {observed['region']}: {reason(found)}")
-            elif isinstance(found, str):
-                missing.append(f"{what} of {observed['region']} cannot be used: {found}")
+        missing, unknown = list(static_stability.needs(observed["definition"], failed, wanted["moved_variables"])), []
+        for what, lacks in observed["there"].items():
+            if isinstance(lacks, Exception):
+                # Who could not be asked has not said no.
+                (missing if why_stopped(lacks) == REFUSED else unknown).append(f"{what}: {reason(lacks)}")
+            elif lacks:
+                missing.append(f"{what} {lacks}")
+        in_the_way, notes = [], [f"ACCEPTED: {each}" for each in missing] + [f"NOT CHECKED: {each}" for each in unknown]
         if missing and not wanted["accept_missing"]:
-            raise Refusal(
-                f"{name} cannot take over: {'; '.join(missing)}: mend that, or say -e accept_missing=true; nothing was changed"
-            )
+            mend = "mend that, or say -e accept_missing=true"
+            in_the_way.append(f"{name} cannot take over: {'; '.join(missing)}: {mend}")
         more = wanted["desired_count"] - observed["service"]["desiredCount"]
-        notes = [f"ACCEPTED: {each}" for each in missing]
-        notes += room.check(f"tasks of {name}", more, observed["rooms"], wanted["accept_shortage"])
+        try:
+            notes += room.check(f"tasks of {name}", more, observed["rooms"], wanted["accept_shortage"])
+        except Refusal as short_of:
+            in_the_way.append(str(short_of))
+        if in_the_way:
+            raise Refusal(f"{'; '.join(in_the_way)}; nothing was changed")
         for queue, count in observed["left"].items():
             if isinstance(count, Exception):
                 notes.append(f"how many messages {queue} in {failed} still holds is not known: {reason(count)}")

@@ -27,15 +27,16 @@ def moves(level: str) -> dict[str, str]:
     return dict.fromkeys(MOVES, level)
 
 
-def fails(words: str, mend: Callable[[World], Any], **variables: Any) -> Callable[[World], None]:
-    """The proof that a failover that every gate lets pass fails half way, and goes on once it is mended."""
+def gated(words: str, mend: Callable[[World], Any]) -> Callable[[World], None]:
+    """The proof that a failover refuses, fails half way where somebody has it go on, and goes on once it is mended."""
 
     def prove(world: World) -> None:
-        run = world.runbook.run("db_failover", **IN_VAIN, **variables)
+        refused(world, "db_failover", "cannot take over")
+        run = world.runbook.run("db_failover", accept_missing=True, **IN_VAIN)
         assert run.returncode == 2 and run.mutations != [], run.output
         assert any(words in complaint for complaint in run.complaints), run.complaints
         mend(world)
-        again = world.runbook.run("db_failover", **variables)
+        again = world.runbook.run("db_failover")
         assert again.returncode == 0, again.output
 
     return prove
@@ -223,19 +224,19 @@ WAYS = [
         "1 the image was not replicated to the standby's registry",
         spoil=lose_image,
         flagged=moves("not_ready"),
-        check="images",
-        resource="regami-api:3",
-        because="cannot be pulled, so its tasks would not start",
-        prove=fails("CannotPullContainerError", lambda world: world.sandbox.heal()),
+        check="standby_assess",
+        resource="regami-service-secondary",
+        because="regami-api:v2 of container app cannot be pulled",
+        prove=gated("CannotPullContainerError", lambda world: world.sandbox.heal()),
     ),
     Way(
         "2 the secret of the standby is to be deleted",
         spoil=lambda world: world.aws("secretsmanager", WEST).delete_secret(RecoveryWindowInDays=7, **secret(world)),
         flagged=moves("not_ready"),
-        check="secrets",
-        resource="regami/database-password",
+        check="standby_assess",
+        resource="regami-service-secondary",
         because="is to be deleted and cannot be read",
-        prove=fails(
+        prove=gated(
             "unable to pull secrets",
             lambda world: world.aws("secretsmanager", WEST).restore_secret(**secret(world)),
         ),
@@ -244,10 +245,10 @@ WAYS = [
         "3 a parameter is in the primary's region only",
         spoil=name_parameter,
         flagged=moves("not_ready"),
-        check="secrets",
-        resource="parameter /regami/partner-token in us-west-2",
-        because="is not there, so its tasks would not start",
-        prove=fails("invalid parameters: /regami/partner-token", put_parameter),
+        check="standby_assess",
+        resource="regami-service-secondary",
+        because="parameter /regami/partner-token in us-west-2, for TOKEN of container app, is not there",
+        prove=gated("invalid parameters: /regami/partner-token", put_parameter),
     ),
     Way(
         "4 a release never came to the standby",

@@ -119,6 +119,27 @@ def test_refused_by_aws(untouched: World, fault: dict, parts: list[str]) -> None
     assert_refused(untouched.runbook.run(), *parts)
 
 
+def test_a_standby_that_could_not_start(untouched: World) -> None:
+    """A promotion cannot be undone: all that its tasks would lack is said before it, in one line, and may be accepted."""
+    untouched.sandbox.fault("subnets-full", left=0)
+    untouched.sandbox.fault("image-gone", tag="v2", region=WEST)
+    run = untouched.runbook.run()
+    assert_refused(
+        run,
+        "regami-service-secondary cannot take over: the image",
+        f"{WEST}.amazonaws.com/regami-api:v2 of container",
+        "cannot be pulled",
+        "push it again",
+        "-e accept_missing=true",
+        "2 more tasks of regami-service-secondary take 2 free addresses of its subnets, and 0 are left",
+        "accept_shortage=true",
+        "nothing was changed",
+    )
+    accepted = untouched.runbook.run("db_failover", "--check", accept_missing=True, accept_shortage=True)
+    assert accepted.returncode == 0 and accepted.report["outcome"] == "planned", accepted.output
+    assert [note.partition(" ")[0] for note in accepted.report["notes"]][:2] == ["ACCEPTED:", "ACCEPTED:"]
+
+
 @pytest.mark.parametrize(
     ("host", "changes", "parts"),
     [

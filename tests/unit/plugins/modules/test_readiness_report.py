@@ -48,6 +48,15 @@ def test_a_scenario_whose_gates_are_open_is_ready():
     assert only([step("a"), looked_at("a")]).level == readiness.READY
 
 
+def test_a_gate_that_has_learned_nothing_cannot_tell():
+    note = "NOT CHECKED: the image app:v2: missing permission ecr:DescribeImages: add it to the role"
+    verdict = only([step("a", notes=[note]), looked_at("a")])
+    assert verdict.level == readiness.UNKNOWN
+    (finding,) = verdict.findings
+    assert (finding.check, finding.fix) == ("ecs_rollback", "add it to the role")
+    assert finding.because == "the image app:v2: missing permission ecr:DescribeImages"
+
+
 def test_a_gate_that_is_closed_says_where_why_and_what_to_do():
     message = "regami-api:2 was deregistered: give another task_definition; nothing was changed"
     stopped = step("a", "ignored", stopped="refused", resource="regami/api", message=message)

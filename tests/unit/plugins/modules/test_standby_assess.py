@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import NotLetIn, Refusal, Throttled, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.room import Room
 from ansible_collections.sre.runbooks.plugins.module_utils.static_stability import needs
 from ansible_collections.sre.runbooks.plugins.modules.standby_assess import StandbyAssess
@@ -69,19 +69,67 @@ def test_what_is_no_matter(value):
     assert list(needs(definition(environment=environment), EAST, ["DATABASE_URL"])) == []
 
 
+NO_SUCH_QUEUE = Refusal("the queue is not there")
+
+
 def test_what_is_missing_refuses_unless_accepted():
     hanging = seen(
         definition=definition(image=f"1.dkr.ecr.{EAST}.amazonaws.com/app:v2"),
-        there={"the cache c": "it is creating", "the queue q": Unreachable("no such queue"), "the bucket b": None},
+        there={"the cache c": "is creating", "the queue q": NO_SUCH_QUEUE, "the bucket b": None},
     )
     with pytest.raises(Refusal) as caught:
         StandbyAssess.plan(hanging, wanted())
     told = str(caught.value)
     assert all(
-        word in told for word in ("pulled from us-east-1", "it is creating", "no such queue", "accept_missing=true")
+        word in told
+        for word in ("pulled from us-east-1", "c is creating", "queue is not there", "-e accept_missing=true")
     )
     found = StandbyAssess.plan(hanging, wanted(accept_missing=True))
     assert len(found.returned["missing"]) == 3 and all(note.startswith("ACCEPTED: ") for note in found.notes)
+
+
+@pytest.mark.parametrize("silence", [Unreachable("no answer"), NotLetIn("missing permission"), Throttled("too often")])
+def test_who_cannot_be_asked_has_not_said_no(silence):
+    plan = StandbyAssess.plan(seen(there={"the image app:v2": silence}), wanted())
+    assert plan.notes == (f"NOT CHECKED: the image app:v2: {silence}",) and plan.returned["missing"] == []
+
+
+def test_all_that_is_in_the_way_is_said_at_once():
+    lacking = seen(there={"the secret s": "is not there"}, rooms=[Room("addresses", 1, 1, "1 in subnet-a", "more")])
+    with pytest.raises(
+        Refusal, match=r"s is not there: .*accept_missing=true; 2 more .*accept_shortage=true .*; nothing"
+    ):
+        StandbyAssess.plan(lacking, wanted())
+    with pytest.raises(Refusal, match=r"^2 more tasks"):
+        StandbyAssess.plan(lacking, wanted(accept_missing=True))
+
+
+class Standby:
+    """AWS that has every image and secret; says which regions were asked."""
+
+    region = "us-west-2"
+
+    def __init__(self):
+        self.asked = []
+
+    def read(self, service, operation, /, region, **arguments):
+        self.asked.append(region)
+        return {"describe_images": {"imageDetails": [{"imageDigest": "sha256:1"}]}, "describe_secret": {}}[operation]
+
+
+def test_images_and_secrets_of_the_region_that_is_left_are_not_asked_for():
+    containers = [
+        {
+            "name": region,
+            "image": f"123456789012.dkr.ecr.{region}.amazonaws.com/app:v2",
+            "secrets": [{"name": "KEY", "valueFrom": f"arn:aws:secretsmanager:{region}:1:secret:key"}],
+        }
+        for region in ("us-west-2", EAST)
+    ]
+    verb = object.__new__(StandbyAssess)
+    verb.aws, verb.failed, verb.params = Standby(), EAST, {"caches": [], "queues": [], "buckets": []}
+    looks = verb._lacks({"containerDefinitions": containers})
+    assert [look() for look in looks.values()] == [None, None] and verb.aws.asked == ["us-west-2", "us-west-2"]
 
 
 def test_too_little_room_refuses():
