@@ -36,8 +36,9 @@ RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
 # And how those begin that tell of a gate which has learned nothing.
 NOT_CHECKED = "NOT CHECKED: "
 
-# The scenarios that move the service to its peer.
+# The scenarios that move the service to its peer. They take the same steps, which are asked once, under the name of MOVE.
 MOVES = ("db_failover", "region_evacuation")
+MOVE = "move"
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,20 @@ class Verdict:
     measured: str = ""
 
 
+def _of_each(events):
+    """The events, one that tells of several scenarios once for each."""
+    for event in events:
+        for scenario in MOVES if event.get("scenario") == MOVE else (event.get("scenario", ""),):
+            yield dict(event, scenario=scenario)
+
+
 def findings(events):
     """[Finding] of what the verbs of a run answered, in the order of the timeline."""
     found, stopped = [], set()
-    for event in events:
+    for event in _of_each(events):
         if event["event"] not in ("step", "preflight"):
             continue
-        here = (event["host"], event.get("scenario", ""))
+        here = (event["host"], event["scenario"])
         for each in event.get("readiness", {}).get("findings", []):
             found.append(Finding(host=event["host"], **each))
         # After the first stop the steps that follow lack what it would have told them.
@@ -150,7 +158,7 @@ def verdicts(events, more=(), measured=None):
         measured: {(host, scenario): how long it takes, in words}.
     """
     found = [*findings(events), *more]
-    answered = {(event["host"], event.get("scenario", "")) for event in events if event.get("verb")}
+    answered = {(event["host"], event["scenario"]) for event in _of_each(events) if event.get("verb")}
     looked_at = asked(events)
     # Of a host that the guard has stopped nothing else is known.
     looked_at |= {each.host: [""] for each in found if each.host not in looked_at}

@@ -48,6 +48,17 @@ def test_a_scenario_whose_gates_are_open_is_ready():
     assert only([step("a"), looked_at("a")]).level == readiness.READY
 
 
+def test_what_two_scenarios_have_in_common_is_asked_once_and_told_of_both():
+    refused = step(
+        "move", "ignored", stopped="refused", resource="db", message="it is behind: wait; nothing was changed"
+    )
+    events = [refused, step("move"), looked_at("db_failover", "region_evacuation", "traffic"), step("traffic")]
+    said = {each.scenario: each.level for each in readiness.verdicts(events)}
+    not_ready = readiness.NOT_READY
+    assert said == {"db_failover": not_ready, "region_evacuation": not_ready, "traffic": readiness.READY}
+    assert only([refused, looked_at("region_evacuation")]).level == not_ready
+
+
 def test_a_gate_that_has_learned_nothing_cannot_tell():
     note = "NOT CHECKED: the image app:v2: missing permission ecr:DescribeImages: add it to the role"
     verdict = only([step("a", notes=[note]), looked_at("a")])
