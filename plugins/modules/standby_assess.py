@@ -222,6 +222,8 @@ class StandbyAssess(Verb):
         return looks
 
     def _rooms(self, service, definition):
+        if _lacking(service, self.params) <= 0:
+            return {}
         network = (service.get("networkConfiguration") or {}).get("awsvpcConfiguration")
         asked = {}
         if room.fargate_kinds(service):
@@ -272,7 +274,7 @@ class StandbyAssess(Verb):
         if missing and not wanted["accept_missing"]:
             mend = "mend that, or say -e accept_missing=true"
             in_the_way.append(f"{name} cannot take over: {'; '.join(missing)}: {mend}")
-        more = wanted["desired_count"] - observed["service"]["desiredCount"]
+        more = _lacking(observed["service"], wanted)
         try:
             notes += room.check(f"tasks of {name}", more, observed["rooms"], wanted["accept_shortage"])
         except Refusal as short_of:
@@ -297,6 +299,11 @@ class StandbyAssess(Verb):
             "running": service["runningCount"],
             "task_definition": short(service["taskDefinition"]),
         }
+
+
+def _lacking(service, wanted):
+    """How many tasks more than it has the standby shall run: what a run before this has started needs no room."""
+    return wanted["desired_count"] - service["desiredCount"]
 
 
 def main():

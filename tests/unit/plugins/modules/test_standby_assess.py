@@ -136,8 +136,19 @@ def test_too_little_room_refuses():
     full = seen(rooms=[Room("free addresses", 1, 1, "1 in subnet-a", "another subnet")])
     with pytest.raises(Refusal, match="1 would fit"):
         StandbyAssess.plan(full, wanted())
+    # A run that was killed has started one.
     full["service"]["desiredCount"] = 1
-    assert StandbyAssess.plan(full, wanted()).steps == ()
+    assert StandbyAssess.plan(full, wanted()).notes == ()
+
+
+def test_no_room_is_asked_for_what_runs_already():
+    verb = object.__new__(StandbyAssess)
+    verb.params = wanted()
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-a"]}}
+    service = {"desiredCount": 1, "launchType": "FARGATE", "runningCount": 0, "networkConfiguration": network}
+    verb.aws = None
+    assert verb._rooms(service, {"cpu": "256"}).keys() == {"FARGATE", "addresses"}
+    assert verb._rooms(service | {"desiredCount": 2}, {"cpu": "256"}) == {}
 
 
 def test_what_stays_behind_is_said():
