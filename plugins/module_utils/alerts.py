@@ -43,11 +43,14 @@ def logged(known, events, wanted, now):
     alert, said = wanted["alert"] or wanted["title"], wanted["title"]
     # Of several open incidents the alert ends where it began.
     own = [each.id for each in is_open if alert in firing(events.get(each.id, ()))]
-    noted = dict(wanted, event=incidents.NOTED, incident=wanted["incident"] or next(reversed(own), None))
+    noted = dict(wanted, event=incidents.NOTED, incident=wanted["incident"] or next(reversed(own), None), severity="")
     if wanted["event"] == ALERT_OVER:
         return dict(noted, text=f"alert over: {said}", over=alert) if is_open else None
     if is_open:
-        return dict(noted, text=f"alert: {said}", fires=alert)
+        # A worse one than those before makes the incident worse.
+        before = known.get(noted["incident"] or is_open[-1].id)
+        is_worse = incidents.is_worse(wanted["severity"], before.severity if before else "", wanted["severities"])
+        return dict(noted, text=f"alert: {said}", fires=alert, severity=wanted["severity"] if is_worse else "")
     day = incidents.moment(wanted["detected"] or now)[:10]
     first = wanted["incident"] or incidents.id_of(said, day)
     # The same alert may open another incident on the same day.

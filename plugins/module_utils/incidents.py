@@ -50,10 +50,13 @@ def id_of(title, day):
 
 
 def summary(incident, entry=None):
-    """What messages say of an Incident, or of the one that `entry` (of `entry`) has just opened: {title, severity, detected}."""
+    """What messages say of an Incident, or of the one that `entry` (of `entry`) has just opened or made worse: {title, severity,
+    detected}."""
     said = asdict(incident) if incident else {}
     if entry and entry["event"] == OPENED:
         said = entry
+    elif entry and entry.get("severity"):
+        said["severity"] = entry["severity"]
     return {key: said.get(key) or "" for key in ("title", "severity", "detected")}
 
 
@@ -118,11 +121,14 @@ def known(some_runs):
             seen.update(told, env=event["env"], opened=event["time"])
         elif event["event"] == CLOSED:
             seen["closed"] = event["time"]
+        elif event.get("severity"):
+            seen["severity"] = event["severity"]
     return {name: Incident(**seen) for name, seen in found.items()}
 
 
 def both(one, other):
-    """What two controllers know of the same incident. Each may only have joined it, and closed by one it is closed for all."""
+    """What two controllers know of the same incident, `one` more than the `other`. Each may only have joined it, and closed by one it
+    is closed for all."""
     return replace(one if one.opened else other, closed=one.closed or other.closed)
 
 
@@ -164,7 +170,7 @@ def choose(incidents, env, wanted):
 _KEPT = {
     OPENED: ("title", "severity", "service", "detected", "fires"),
     ACKNOWLEDGED: ("text",),
-    NOTED: ("text", "fires", "over"),
+    NOTED: ("text", "severity", "fires", "over"),
     MITIGATED: ("text",),
     CLOSED: ("cause", "text", "why"),
 }
@@ -208,6 +214,19 @@ def entry(incidents, wanted, now, by):
         return name, None
     kept = {key: wanted[key] for key in _KEPT[event] if wanted.get(key)}
     return name, {"event": event, "incident": name, "env": env, "by": by, **kept}
+
+
+def is_worse(severity, than, severities):
+    """Pure: whether `severity` is worse than another one, `severities` being all of them, the worst first. Any is worse than none."""
+    if severity not in severities:
+        return False
+    return than not in severities or severities.index(severity) < severities.index(than)
+
+
+def severity_of(events):
+    """How bad an incident is in the end, empty where nobody said it."""
+    said = [event["severity"] for event in events if event["event"] in (OPENED, NOTED) and event.get("severity")]
+    return said[-1] if said else ""
 
 
 def moment(text):

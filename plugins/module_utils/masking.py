@@ -65,8 +65,9 @@ _ALWAYS = (
 _OF_OTHERS = (
     *_ALWAYS,
     _named(_SECRET_NAME),
-    # Any long run of characters that no word has, but for names that begin with a day: those of incidents and of records
-    (re.compile(r"(?<![A-Za-z0-9_+-])(?!\d{4}-\d\d-\d\d[T-])(?=[A-Za-z_+-]*\d)[A-Za-z0-9_+=-]{40,}"), HIDDEN),
+    # Any long run of characters that no word has, but for names that begin with a day: those of incidents, of their
+    # channels, and of records
+    (re.compile(r"(?<![A-Za-z0-9_+-])(?!(?:inc-)?\d{4}-\d\d-\d\d[T-])(?=[A-Za-z_+-]*\d)[A-Za-z0-9_+=-]{40,}"), HIDDEN),
 )
 # Fields whose values are secrets themselves: a `secret` or a `token` may be the name or the number of one.
 _GIVEN = re.compile(

@@ -66,7 +66,7 @@ class Records:
             return found, notes
         elsewhere, notes = self.elsewhere(lambda bucket: bucket.known(decided))
         elsewhere = elsewhere or {}
-        same = {each: incidents.both(found[each], elsewhere[each]) for each in found.keys() & elsewhere.keys()}
+        same = {each: incidents.both(elsewhere[each], found[each]) for each in found.keys() & elsewhere.keys()}
         return {**elsewhere, **found, **same}, notes
 
     def decided(self):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from . import approvals, incident_times, story, way_back
+from . import approvals, incident_times, incidents, story, way_back
 from .errors import Refusal
 from .findings import findings, losses
 from .record_bucket import own_name
@@ -52,7 +52,7 @@ def review(events, measured, wanted, now):
     found = {
         "incident": wanted["incident"],
         "title": opened.get("title") or wanted["title"],
-        "severity": opened.get("severity") or "",
+        "severity": incidents.severity_of(events),
         "service": opened.get("service") or wanted["service"],
         "environment": wanted["environment_name"],
         "commander": _commander(events, runs),

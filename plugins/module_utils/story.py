@@ -188,7 +188,8 @@ def _said(event):
     elif kind == "acknowledged":
         yield "incident", _with(f"{by} acknowledged it", event)
     elif kind == "noted":
-        yield "note", f"{by}: {event['text']}"
+        worse = f", which makes it {event['severity']}" if event.get("severity") else ""
+        yield "note", f"{by}: {event['text']}{worse}"
     elif kind == "mitigated":
         yield "incident", _with(f"{by} marked it as mitigated", event)
     elif kind == "closed":

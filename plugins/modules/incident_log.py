@@ -25,7 +25,8 @@ options:
     description:
       - What to write. V(acknowledged) says that somebody is at work, V(mitigated) that users are served again though the cause is
         not mended.
-      - V(alerted) is for monitoring. It opens an incident, or is a note in the one that is open; V(alert_over) is a note, too, where one
+      - V(alerted) is for monitoring. It opens an incident, or is a note in the one that is open, which gets its severity where that is
+        worse by O(severities); V(alert_over) is a note, too, where one
         is open, and may close it, see O(closes). Both take O(title).
       - V(run_over) is for the end of a run. It says that the run does nothing more to the service, so that the incident which it belongs
         to may be closed, see O(closes), and is nothing where it belongs to none, or to one that a person opened.
@@ -137,11 +138,12 @@ incident_opened:
   sample: {title: Checkout answers 503, severity: P1, detected: "2026-11-22T02:58:00.000Z"}
 logged:
   description:
-    - What there is to tell of it, C(moment) as O(sre.runbooks.incident_notify#module:moment), C(by) whom, C(text), and the C(cause) of one
-      that is closed. Null where there is nothing, as with one alert more in an open incident.
+    - What there is to tell of it, C(moment) as O(sre.runbooks.incident_notify#module:moment), C(by) whom, C(text), the C(cause) of one
+      that is closed, and whether an alert made the incident a C(worse) one. Null where there is nothing, as with one alert more, or less, in
+      an open incident.
   returned: unless refused
   type: dict
-  sample: {moment: closed, by: monitoring, text: "the last alert is over: 5xx of regami-api above 1 %", cause: ""}
+  sample: {moment: closed, by: monitoring, text: "the last alert is over: 5xx of regami-api above 1 %", cause: "", worse: false}
 entries:
   description: What the callback writes into the timeline of the run. Empty in check mode, and where nothing is new.
   returned: success
@@ -277,12 +279,18 @@ def _of_alert(observed, wanted):
     if said is None:
         return _nothing("no incident is open: nothing to note")
     incident, entry = incidents.entry(known, said, observed["now"], by)
-    if wanted["event"] != alerts.ALERT_OVER or not wanted["closes"]:
-        return _logged(observed, incident, said["event"], [entry], said["text"])
-    why = _stays_open(observed, wanted, incident, entry)
-    if why:
-        text = f"{said['text']}; the incident stays open: {why}"
-        return _logged(observed, incident, said["event"], [dict(entry, text=text)], text)
+    if said["event"] == incidents.OPENED:
+        return _logged(observed, incident, incidents.OPENED, [entry])
+    if wanted["event"] == alerts.ALERTED:
+        # One alert more tells those who are at work nothing that monitoring has not, unless it makes the incident a worse one.
+        worse = f"{said['text']}, which makes it {said['severity']}" if said["severity"] else ""
+        return _logged(observed, incident, incidents.NOTED, [entry], worse, is_told=bool(worse))
+    # One alert less does neither.
+    is_last = not alerts.firing(_seen(observed, entry))
+    why = _stays_open(observed, wanted, entry) if wanted["closes"] else ""
+    if why or not wanted["closes"]:
+        text = f"{said['text']}; the incident stays open: {why}" if why else said["text"]
+        return _logged(observed, incident, incidents.NOTED, [dict(entry, text=text)], text, is_told=is_last)
     return _closed(observed, wanted, entry, f"the last alert is over: {said['title']}")
 
 
@@ -296,16 +304,23 @@ def _of_run(observed, wanted):
         return _nothing(f"{incident} knows already that this run is over")
     env = wanted["environment_name"]
     entry = {"event": incidents.RUN_OVER, "incident": incident, "env": env, "outcome": run["outcome"]}
-    why = _stays_open(observed, wanted, incident, entry)
+    why = _stays_open(observed, wanted, entry)
     if why or not wanted["closes"]:
-        return _logged(observed, incident, incidents.NOTED, [entry], "", f"stays open: {why}" if why else "")
+        return _logged(
+            observed, incident, incidents.RUN_OVER, [entry], f"stays open: {why}" if why else "", is_told=False
+        )
     return _closed(observed, wanted, entry, "all alerts are over, and so is the last run")
 
 
-def _stays_open(observed, wanted, incident, entry):
-    """Why the incident is not over once `entry` is written, in words; empty where it is."""
+def _seen(observed, entry):
+    """The events of an incident once `entry` is written."""
     own = dict(entry, time=observed["now"], record=observed["run"]["record"])
-    seen = [*observed["events"].get(incident, ()), own]
+    return [*observed["events"].get(entry["incident"], ()), own]
+
+
+def _stays_open(observed, wanted, entry):
+    """Why the incident is not over once `entry` is written, in words; empty where it is."""
+    seen = _seen(observed, entry)
     return "; ".join(observed["missing"] or alerts.stays_open(seen, observed["epoch"], wanted["valid_minutes"]))
 
 
@@ -321,31 +336,26 @@ def _nothing(why):
     return Plan(notes=(why,), returned=nothing)
 
 
-def _logged(observed, incident, event, entries, text, note=""):
-    """The Plan that has `entries` written, which `note` may tell; none are new where the log says the same already."""
+def _logged(observed, incident, event, entries, text="", is_told=True):
+    """The Plan that has `entries` written; none are new where the log says the same already. `text` is what people hear of it."""
     written = [incidents.in_words(each) for each in entries if each["event"] in incidents.LOGGED]
-    told = note or "; ".join(written) or "nothing new"
+    first, last = (entries[0], entries[-1]) if entries else ({}, {})
+    logged = {
+        "moment": MOMENTS.get(event, event),
+        "by": observed["by"],
+        "text": text or "",
+        "cause": last.get("cause") or "",
+        "worse": event == incidents.NOTED and bool(first.get("severity")),
+    }
     return Plan(
-        notes=(f"{incident}: {told}",),
+        notes=(f"{incident}: {'; '.join(written) or text or 'nothing new'}",),
         returned={
             "incident": incident,
-            "incident_opened": incidents.summary(observed["known"].get(incident), entries[0] if entries else None),
-            "logged": {
-                "moment": MOMENTS.get(event, event),
-                "by": observed["by"],
-                "text": text or "",
-                "cause": (entries[-1].get("cause") if entries else "") or "",
-            }
-            if not entries or any(map(_is_news, entries))
-            else None,
+            "incident_opened": incidents.summary(observed["known"].get(incident), first or None),
+            "logged": logged if is_told else None,
             "entries": entries if observed["writes"] else [],
         },
     )
-
-
-def _is_news(entry):
-    """One alert more tells those who are at work nothing that monitoring has not, and the end of a run is told by the run."""
-    return entry["event"] != incidents.RUN_OVER and not (entry["event"] == incidents.NOTED and entry.get("fires"))
 
 
 def main():

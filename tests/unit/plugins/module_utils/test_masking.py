@@ -52,11 +52,12 @@ def test_a_secret_is_hidden_wherever_it_is_named(place: str) -> None:
     assert "********" in text
 
 
-@pytest.mark.parametrize("before", ["", "-e run=", "Incident: ", "incidents/", "("])
+@pytest.mark.parametrize("before", ["", "-e run=", "Incident: ", "incidents/", "(", "slack #"])
 def test_names_of_incidents_and_records_are_not_hidden(before: str) -> None:
     for name in (
         "2026-11-22T052610Z-performance_degradation-sandbox",
         "2026-11-22-checkout-answers-503-for-everybody-in-europe",
+        "inc-2026-11-22-checkout-answers-503-for-everybody-in-europe",
     ):
         assert masked(f"{before}{name}.") == f"{before}{name}."
         assert "********" in masked(f"{before}AB{name}"), "what only holds a day is hidden"

@@ -57,7 +57,7 @@ def opened_by_alert(records):
     opened = log(records, dict(ALERT, severity="P1", alert="5xx"))
     (entry,) = opened["entries"]
     assert (entry["event"], entry["incident"], entry["severity"]) == ("opened", "2026-11-22-5xx-above-1", "P1")
-    assert opened["logged"] == {"moment": "opened", "by": "monitoring", "text": "", "cause": ""}
+    assert (opened["logged"]["moment"], opened["logged"]["by"]) == ("opened", "monitoring")
     name = opened["incident"]
     written(records, f"{record.now()}-1", [{"event": "joined", "incident": name, "env": "prod"}, entry])
     return name
@@ -69,7 +69,7 @@ def test_first_alert_opens_and_the_next_is_a_note(tmp_path):
     name = opened_by_alert(tmp_path)
     again = log(tmp_path, ALERT)
     assert again["logged"] is None, "who is at work is told nothing new"
-    over = log(tmp_path, dict(ALERT, event="alert_over"))
+    over = log(tmp_path, dict(ALERT, event="alert_over", alert="5xx"))
     assert (over["logged"]["moment"], over["logged"]["text"]) == ("updated", "alert over: 5xx above 1 %")
     for noted, text in ((again, "alert: 5xx above 1 %"), (over, "alert over: 5xx above 1 %")):
         (note,) = noted["entries"]
@@ -86,15 +86,27 @@ def test_with_its_last_alert_an_incident_is_over_where_that_is_asked_for(tmp_pat
     written(tmp_path, f"{record.now()}-2", [{"event": "joined", "incident": name, "env": "prod"}, entry])
     first = log(tmp_path, over)
     assert [each["event"] for each in first["entries"]] == ["noted"]
-    assert "the incident stays open: still on: p99 above 3 s" in first["logged"]["text"]
+    assert "the incident stays open: still on: p99 above 3 s" in first["entries"][0]["text"]
+    assert first["logged"] is None, "one alert less is no news either"
     written(tmp_path, f"{record.now()}-3", [{"event": "joined", "incident": name, "env": "prod"}, *first["entries"]])
     last = log(tmp_path, dict(over, alert="", title="p99 above 3 s"))
     assert [each["event"] for each in last["entries"]] == ["noted", "closed"]
-    assert last["logged"] == {
-        "moment": "closed",
-        "by": "monitoring",
-        "text": "the last alert is over: p99 above 3 s",
-        "cause": "",
-    }
+    told = {"moment": "closed", "by": "monitoring", "text": "the last alert is over: p99 above 3 s"}
+    assert {key: last["logged"][key] for key in told} == told
     planned = log(tmp_path, dict(over, alert="", title="p99 above 3 s"), check=True)
     assert (planned["entries"], planned["logged"]["moment"]) == ([], "closed")
+
+
+def test_a_worse_alert_makes_the_incident_worse(tmp_path):
+    order = ["P0", "P1", "P2"]
+    name = opened_by_alert(tmp_path)
+    worse = log(tmp_path, dict(ALERT, title="no host answers", severity="P0", severities=order))
+    assert (worse["logged"]["moment"], worse["logged"]["worse"]) == ("updated", True)
+    assert worse["logged"]["text"] == "alert: no host answers, which makes it P0"
+    assert worse["incident_opened"]["severity"] == "P0" and worse["incident_opened"]["title"] == ALERT["title"]
+    joined = {"event": "joined", "incident": name, "env": "prod"}
+    written(tmp_path, f"{record.now()}-2", [joined, *worse["entries"]])
+    again = log(tmp_path, dict(ALERT, title="p99", severity="P1", severities=order))
+    assert (again["logged"], again["incident_opened"]["severity"]) == (None, "P0")
+    over = log(tmp_path, dict(ALERT, event="alert_over", title="no host answers", severity="P0", severities=order))
+    assert over["incident_opened"]["severity"] == "P0" and "severity" not in over["entries"][0]

@@ -161,7 +161,7 @@ def test_what_a_lost_controller_decided_is_known_by_the_decision_alone(here, the
     name = here.logs(ALERT, mirrored=False)["incident"]
     assert there.logs(dict(ALERT, title="p99", alert="p99"))["incident"] == name
     over = there.logs(OVER)
-    assert over["logged"]["text"].endswith("stays open: still on: p99")
+    assert over["entries"][0]["text"].endswith("stays open: still on: p99")
     assert kinds(there.logs(dict(OVER, alert="p99"))) == ["noted", "closed"]
 
 
