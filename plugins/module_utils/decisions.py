@@ -16,10 +16,14 @@ a moment later.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 
 from . import masking, record
 from .timeline import seconds_of
+
+# Seconds between two events, of which records keep the millisecond.
+STEP = 0.001
 
 
 class Decisions:
@@ -48,10 +52,13 @@ class Decisions:
         return found
 
     def stamped(self, entries):
-        """`entries` as they stand in the timeline, too: later than whatever was decided before them, however clocks differ, and to be
-        known again."""
-        now, decision = max(record.now(), record.now(self._latest + 0.001)), uuid.uuid4().hex[:12]
-        return [{**masking.kept(entry), "time": now, "decision": decision} for entry in entries]
+        """`entries` as they stand in the timeline, too: to be known again, and each later than whatever was decided before it, however clocks
+        differ."""
+        first, decision = max(time.time(), self._latest + STEP), uuid.uuid4().hex[:12]
+        return [
+            {**masking.kept(entry), "time": record.now(round(first + number * STEP, 3)), "decision": decision}
+            for number, entry in enumerate(entries)
+        ]
 
     def add(self, entries, run):
         """Have `entries` (of `stamped`) follow what was read last; `run` is the key of the run that decides.

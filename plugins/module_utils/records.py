@@ -43,7 +43,7 @@ class Records:
         self._name, self._region = wanted["record_bucket"], wanted["record_bucket_region"] or connection[0]
         self._connection = connection
         self._env, self._decisions = wanted.get("environment_name"), None
-        self._decided, self._may_decide = [], False
+        self._decided, self._may_decide, self._connected = [], False, None
 
     def required_folder(self):
         """The folder of all records. Raises Refusal where there is none."""
@@ -152,9 +152,14 @@ class Records:
         if not self._name:
             return []
         try:
-            return ask(self.bucket(), *given)
+            return ask(self._asked_again(), *given)
         except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
             raise Refusal(f"{why(error, self._name)}; nothing was changed") from error
+
+    def _asked_again(self):
+        """The Bucket of this process, connected once."""
+        self._connected = self._connected or self.bucket()
+        return self._connected
 
     def _is_own(self, key):
         name = own_name(key)
@@ -166,7 +171,7 @@ class Records:
         if not self._name:
             return None, []
         try:
-            return ask(self.bucket()), []
+            return ask(self._asked_again()), []
         except (Stop, boto_errors.BotoCoreError, boto_errors.ClientError) as error:
             return None, [why(error, self._name)]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from . import approvals, incident_times, incidents, story, way_back
+from . import approvals, incident_times, incidents, record_mirror, story, way_back
 from .errors import Refusal
 from .findings import findings, losses
 from .record_bucket import own_name
@@ -88,8 +88,8 @@ def evidence(runs, parent, dest):
     found = []
     for run in runs:
         folder = os.path.join(parent, run.record)
-        files = [(name, os.path.relpath(os.path.join(folder, name), dest)) for name in sorted(os.listdir(folder))]
-        found.append((run.record, files))
+        names = sorted(name for name in os.listdir(folder) if name != record_mirror.MARK)
+        found.append((run.record, [(name, os.path.relpath(os.path.join(folder, name), dest)) for name in names]))
         found += [(note, []) for note in run.notes if note.startswith("evidence: ")]
     return found
 
