@@ -66,5 +66,6 @@ def test_both_entrances_give_the_same(switchover, world: World) -> None:
         "route53_failover",
         "run_guard",
         "smoke_test",
+        "standby_assess",
         "user_errors",
     }
