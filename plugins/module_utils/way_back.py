@@ -98,7 +98,9 @@ def newest(records, env):
         records: `Records`.
     """
     for name in records.newest_first(env):
-        if _calls(events := records.run(name)[1]) and not is_undo(events):
+        # One that found all done by the run that it went on with is what ended that run.
+        (_name, events), *earlier = _chain(records, name)
+        if not is_undo(events) and any(_calls(each) for each in (events, *(each for _name, each in earlier))):
             return name
     return None
 
@@ -123,7 +125,9 @@ def way_back(records, wanted, env):
         raise Refusal(f"{name} took a run back: type that run's own command to do it again")
     if not any(event["event"] == "run_ended" for event in first):
         raise Refusal(f"{name} did not end: type its command again ({command}) until it does, then take it back")
-    calls = [each for events in (first, *(events for _name, events in earlier)) for each in reversed(_calls(events))]
+    calls = _whole(
+        [each for events in (first, *(events for _name, events in earlier)) for each in reversed(_calls(events))]
+    )
     cannot = [entry for each in calls for entry in each["undo"] if "cannot" in entry]
     if cannot:
         raise Refusal(f"{cannot[0]['cannot']}, so {name} is not taken back: {cannot[0]['instead']}")
@@ -268,13 +272,58 @@ def is_undo(events):
 
 
 def _calls(events):
-    """The changes of a run, in order, each with its host."""
-    return [
+    """The changes of a run, in order, each with its host; last that in the middle of which it was killed. A plan has none."""
+    if any(event.get("check_mode") for event in events if event["event"] == "run_started"):
+        return []
+    made = [
         dict(each, host=event["host"])
         for event in events
         if event["event"] == "step"
         for each in event.get("calls", ())
     ]
+    return made if any(event["event"] == "run_ended" for event in events) else made + _cut_short(events)
+
+
+def _cut_short(events):
+    """The changes that a killed run had begun and that no step tells of, as its preflight planned them, each `cut_short`."""
+    planned, said = {}, set()
+    for event in events:
+        at = (event.get("host"), event.get("step"))
+        if event["event"] == "preflight":
+            planned.setdefault(at, []).extend(event.get("calls", ()))
+        elif event["event"] == "progress":
+            said.add((event.get("host"), event["line"]))
+        elif event["event"] == "step" and at in planned:
+            planned[at] = [each for each in planned[at] if not _is_begun(each, at[0], said)]
+    return [
+        dict(each, host=host, cut_short=True)
+        for (host, _step), calls in planned.items()
+        for each in calls
+        if _is_begun(each, host, said)
+    ]
+
+
+def _is_begun(call, host, said):
+    # The first step is its own; others may wait for the same as it.
+    return (host, next(iter(call["what"]), None)) in said
+
+
+def _whole(calls):
+    """`calls`, the newest first, in which one that was cut short is part of the same one of the run that went on with it: what undoes
+    it comes after what undoes the rest."""
+    found = []
+    for each in calls:
+        rest = next((other for other in found if each.get("cut_short") and _is_same(each, other)), None)
+        if rest is None:
+            found.append(dict(each))
+            continue
+        for key in ("what", "undo"):
+            rest[key] = rest[key] + [one for one in each[key] if one not in rest[key]]
+    return found
+
+
+def _is_same(one, other):
+    return all(one[key] == other[key] for key in ("host", "verb", "arguments"))
 
 
 class _Given(str):

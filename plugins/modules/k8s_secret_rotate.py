@@ -108,7 +108,7 @@ notes:
   returned: unless refused
   type: list
   elements: str
-  sample: ["the Secret database-2 was made at 2026-05-03T02:10:44Z and is used again: for newer values give another new_secret"]
+  sample: ["the Secret database-2 was made at 2026-05-03T02:10:44Z and is used again: for newer values name database-2 as secret"]
 waited_seconds:
   description: Time spent in waits.
   returned: unless refused
@@ -336,15 +336,12 @@ def _create(observed, wanted):
 
 
 def _created(observed, wanted):
-    steps, new, after = _create(observed, wanted), observed["new"], {"secrets": list(observed["names"])}
+    steps, made = _create(observed, wanted), observed["new"]
     if steps:
-        return Plan(tuple(steps), after)
-    made = new["metadata"].get("creationTimestamp")
-    return Plan(
-        notes=(
-            f"the Secret {observed['names'][1]} was made at {made} and is used again: for newer values give another new_secret",
-        )
-    )
+        return Plan(tuple(steps), {"secrets": list(observed["names"])})
+    new, at = observed["names"][1], made["metadata"].get("creationTimestamp")
+    newer = f"name {new} as secret" if new in used_by(_pods_of(observed["workload"])) else "give another new_secret"
+    return Plan(notes=(f"the Secret {new} was made at {at} and is used again: for newer values {newer}",))
 
 
 def _moved(observed, wanted):

@@ -293,8 +293,11 @@ class S3Restore(Verb):
         )
 
     def _own_manifest(self):
-        stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-        return os.path.join(os.environ.get(record.FOLDER_VARIABLE, ""), f"s3_restore-{self.bucket}-{stamp}.jsonl")
+        """In the record of the run it is known before there is one: a preflight names it, for the undo of a run that is killed."""
+        folder = os.environ.get(record.FOLDER_VARIABLE)
+        if folder:
+            return os.path.join(folder, f"s3_restore-{self.bucket}.jsonl")
+        return f"s3_restore-{self.bucket}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.jsonl"
 
     def observe(self):
         now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S}"

@@ -19,7 +19,7 @@ from world import EAST
 from ansible_collections.sre.runbooks.plugins.module_utils import aws
 from sandbox.client import Sandbox
 
-COUNT = 24
+COUNT = 12
 HOUR, MINUTE = 3600, 60
 
 
@@ -87,7 +87,7 @@ class Bucket:
 @pytest.mark.parametrize(
     ("deleted", "operation", "times"),
     [
-        pytest.param(False, "copy_object", 9, id="copies"),
+        pytest.param(False, "copy_object", 4, id="copies"),
         # First it removes delete markers, then it puts one.
         pytest.param(True, "delete_objects", 1, id="markers removed", marks=pytest.mark.soak),
         pytest.param(True, "delete_objects", 2, id="marker put", marks=pytest.mark.soak),

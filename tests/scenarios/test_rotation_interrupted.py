@@ -105,6 +105,7 @@ def test_a_rotation_killed_between_each_two_changes_keeps_its_password(shop: Sho
     assert shop.used() == "database-3"
 
 
+@pytest.mark.soak
 def test_a_good_image_is_deployed_once_and_taken_back(shop: Shop) -> None:
     first, former = shop.now, shop.container()["image"]
     one, two = (f"registry.regami.test/web@sha256:{digit * 64}" for digit in "12")

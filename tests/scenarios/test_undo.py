@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import pytest
+from cases import REVISION, lost_objects, the_image_before
 from killing import Point, answered, killed_at
-from resources import differences, steady
+from resources import differences, left, steady
 from test_emergency_scale import TARGET
 from world import EAST, World
 
@@ -51,6 +53,40 @@ def test_what_cannot_be_seen_is_not_taken_for_changed(world: World) -> None:
     assert any("missing permission ecs:DescribeServices" in each for each in denied.complaints), denied.complaints
     world.sandbox.heal()
     assert world.runbook.run("undo").report["outcome"] == "recovered"
+
+
+@pytest.mark.soak
+def test_a_change_in_the_middle_of_which_the_run_was_killed_is_taken_back(world: World) -> None:
+    """No step of its record tells of it, and the run that went on with it has changed nothing."""
+    before = steady(world)
+    said = {"steps": "deploy", **the_image_before(world)}
+    killed_at(
+        world, Point("rolled out, nobody has heard of it", answered("UpdateService", EAST)), "security_breach", **said
+    )
+    early = world.runbook.run("undo")
+    assert (early.returncode, early.mutations) == (2, []) and "did not end" in early.complaints[0]
+    again = world.runbook.run("security_breach", **said)
+    assert (again.returncode, again.mutations) == (0, []), again.output
+    back = world.runbook.run("undo")
+    assert (back.returncode, back.report["outcome"]) == (0, "recovered"), back.output
+    assert left(before, steady(world), (REVISION,)) == []
+
+
+@pytest.mark.soak
+def test_all_that_two_runs_have_brought_back_is_taken_back(world: World) -> None:
+    said, s3 = lost_objects(world), world.aws("s3")
+
+    def objects() -> dict[str, str]:
+        listed = s3.list_objects_v2(Bucket="regami-uploads").get("Contents", [])
+        return {each["Key"]: each["ETag"] for each in listed}
+
+    before = objects()
+    world.sandbox.fault("s3-slow-down", rate=4)
+    killed_at(world, Point("it copies", answered("CopyObject", EAST)), "restore_objects", **said)
+    again = world.runbook.run("restore_objects", **said)
+    assert again.returncode == 0 and objects() != before, again.output
+    back = world.runbook.run("undo")
+    assert back.returncode == 0 and objects() == before, back.output
 
 
 def test_a_typo_names_the_folder(world: World) -> None:

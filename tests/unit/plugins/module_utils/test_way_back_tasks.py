@@ -37,9 +37,10 @@ def step(*calls):
 def written(tmp_path):
     """A function that writes the record `name` with `events` after its start, and returns all records."""
 
-    def write(name, *events, playbook="scale", env="prod", resumes=None):
+    def write(name, *events, playbook="scale", env="prod", resumes=None, check_mode=False):
         (tmp_path / name).mkdir()
         start = {"event": "run_started", "playbook": playbook, "env": env, "resumes": resumes}
+        start["check_mode"] = check_mode
         lines = "".join(json.dumps(event) + "\n" for event in (start, *events))
         (tmp_path / name / "timeline.jsonl").write_text(lines)
         return Records(
@@ -92,6 +93,53 @@ def test_a_change_in_the_middle_of_which_an_undo_was_killed_is_gone_on_with(writ
     written("2-undo-prod", *events, playbook="undo")
     records = written("3-undo-prod", playbook="undo", resumes="2-undo-prod")
     assert way_back.begun(records, "3-undo-prod", "1-scale-prod") == numbers
+
+
+def planned(*calls):
+    return dict(step(*calls), event="preflight")
+
+
+def said(line):
+    return {"event": "progress", "host": "api", "line": line}
+
+
+def undone(records, name):
+    return [
+        entry["arguments"]["to"] for each in way_back.way_back(records, name, "prod")["calls"] for entry in each["undo"]
+    ]
+
+
+def test_a_change_in_the_middle_of_which_a_run_was_killed_is_taken_back(written):
+    """Of it no step tells: the run that went on with it has found it done."""
+    written("1-scale-prod", planned(call("one"), call("two")), said("one"), step(call("one")), said("two"))
+    records = written("2-scale-prod", {"event": "step", "step": "Set it", "host": "api"}, ENDED, resumes="1-scale-prod")
+    assert way_back.newest(records, "prod") == "2-scale-prod"
+    assert undone(records, "2-scale-prod") == ["before two", "before one"]
+
+
+def test_a_plan_is_not_what_is_taken_back(written):
+    written("1-scale-prod", step(call("one")), ENDED)
+    records = written("2-scale-prod", step(call("two")), ENDED, check_mode=True)
+    assert way_back.newest(records, "prod") == "1-scale-prod"
+    with pytest.raises(Refusal, match="2-scale-prod has nothing to take back"):
+        way_back.way_back(records, "2-scale-prod", "prod")
+
+
+def test_the_part_of_the_run_that_went_on_with_it_is_taken_back_before_it(written):
+    both = {"verb": "sre.runbooks.set", "arguments": {"to": "both"}, "what": ["one", "two"]}
+    back = [{"verb": "sre.runbooks.set", "arguments": {"to": to}} for to in ("none", "one")]
+    written("1-scale-prod", planned(dict(both, undo=back[:1])), said("one"))
+    records = written("2-scale-prod", step(dict(both, what=["two"], undo=back[1:])), ENDED, resumes="1-scale-prod")
+    (whole,) = way_back.way_back(records, "2-scale-prod", "prod")["calls"]
+    assert (whole["what"], whole["undo"]) == (["two", "one"], [back[1], back[0]])
+
+
+def test_what_a_killed_run_had_not_begun_or_had_ended_is_not_taken_back_twice(written):
+    written("1-scale-prod", planned(call("one"), call("two")), said("one"), step(call("one")))
+    records = written("2-scale-prod", step(call("two")), ENDED, resumes="1-scale-prod")
+    assert undone(records, "2-scale-prod") == ["before two", "before one"]
+    with pytest.raises(Refusal, match="did not end: type its command again"):
+        way_back.way_back(records, "1-scale-prod", "prod")
 
 
 def test_what_was_recorded_is_no_template(written):

@@ -127,7 +127,10 @@ def test_one_that_is_used_again_is_named_with_its_age():
     observed = seen(new=True)
     observed["new"]["metadata"]["creationTimestamp"] = "2026-05-03T02:10:44Z"
     (note,) = plan(observed, "created").notes
-    assert note.startswith("the Secret database-2 was made at 2026-05-03T02:10:44Z and is used again")
+    assert note.startswith("the Secret database-2 was made at 2026-05-03T02:10:44Z and is used again: ")
+    assert note.endswith("give another new_secret")
+    moved_already = dict(observed, workload=seen(uses=NEW)["workload"], old=None)
+    assert plan(moved_already, "created").notes[0].endswith("name database-2 as secret")
 
 
 def test_what_it_refuses():
