@@ -109,7 +109,10 @@ def wanted(moment, route, internal, public, subject, action_items=()):
         return made
     if route.get("pagerduty") and moment in PAGER_ACTIONS:
         asked = {"action": PAGER_ACTIONS[moment], "severity": route["pagerduty"], "source": subject["service"]}
-        add("pagerduty", "", internal, {**asked, "dedup_key": incident})
+        # An incident that becomes worse pages again, in the same alert: by its severity PagerDuty chooses whether to wake somebody.
+        # https://support.pagerduty.com/main/docs/dynamic-notifications
+        key = f"{subject['key']}/{route['pagerduty']}" if moment == "opened" else None
+        add("pagerduty", "", internal, {**asked, "dedup_key": incident}, key=key)
     if route.get("statuspage") and public.strip():
         page = route["statuspage"]
         shown = {"incident": incident, "status": PAGE_STATUS.get(moment), "impact": page.get("impact")}

@@ -309,7 +309,7 @@ def _of_run(observed, wanted):
         return _logged(
             observed, incident, incidents.RUN_OVER, [entry], f"stays open: {why}" if why else "", is_told=False
         )
-    return _closed(observed, wanted, entry, "all alerts are over, and so is the last run")
+    return _closed(observed, wanted, entry, "all alerts are over, and nothing is under way or proposed any more")
 
 
 def _seen(observed, entry):

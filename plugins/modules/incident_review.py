@@ -301,7 +301,7 @@ class IncidentReview(Verb):
             return name, {name: events}, []
         known, missing = self.records.known()
         # Old ones, too: a review may come late.
-        known |= incidents.known(incidents.runs(parent, ("joined", *incidents.LOGGED)))
+        known = {**incidents.known(incidents.runs(parent, ("joined", *incidents.LOGGED))), **known}
         name = self.params["incident"] or incidents.newest(known, self.params["environment_name"]) or ""
         found, not_had = self.records.runs_of(name)
         missing += [note for note in not_had if not missing]

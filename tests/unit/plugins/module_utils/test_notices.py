@@ -71,6 +71,15 @@ def test_who_hears_of_a_moment(moment: str, heard: list[str]) -> None:
     assert places(asked(moment)) == heard
 
 
+def test_an_incident_that_becomes_worse_pages_again_and_is_open_for_those_who_did_not_hear_of_it() -> None:
+    mild = {"slack": ["#incidents"], "pagerduty": "warning"}
+    before = {notice.id for notice in asked("opened", mild)}
+    assert places(
+        [notice for notice in asked("opened", {**mild, "pagerduty": "critical"}) if notice.id not in before]
+    ) == ["pagerduty"]
+    assert "slack #incidents" not in places([notice for notice in asked("opened") if notice.id not in before])
+
+
 def test_a_run_outside_of_an_incident_is_told_to_channels_only() -> None:
     assert places(asked("started", incident=None)) == ["slack #incidents", "slack #leadership"]
 

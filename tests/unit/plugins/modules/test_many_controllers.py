@@ -173,7 +173,7 @@ def test_a_run_that_ends_after_the_last_alert_closes_the_incident(here, there):
     assert over["logged"]["text"].endswith("rollback_deployment-prod." + own_key(run) + " is still under way")
     ended = there.logs(RUN_OVER, run)
     assert (kinds(ended), moment(ended)) == (["run_over", "closed"], "closed")
-    assert ended["logged"]["text"] == "all alerts are over, and so is the last run"
+    assert ended["logged"]["text"] == "all alerts are over, and nothing is under way or proposed any more"
 
 
 def test_the_last_alert_that_ends_after_the_run_closes_the_incident(here, there):
