@@ -101,3 +101,19 @@ def test_a_run_of_one_controller_is_taken_back_on_another(world: World, tmp_path
     assert (back.returncode, back.report["outcome"]) == (0, "recovered"), back.output
     assert f"takes back {scaled.folder.name}." in "\n".join(back.report["notes"])
     assert differs() == []
+
+
+@pytest.mark.soak
+def test_an_alert_that_is_over_while_a_run_goes_on_ends_the_incident_once(world: World, tmp_path):
+    """On two controllers; whichever of the two ends last closes it, and writes the review."""
+    bucket = {"record_bucket": world.sandbox.state["evidence_bucket"], "record_bucket_region": "us-east-1"}
+    here, elsewhere = (Runbook(world.sandbox, tmp_path / name) for name in ("here", "elsewhere"))
+    said = {"alert": "high_error_rate", "title": "errors", "review_folder": str(tmp_path / "reviews"), **bucket}
+    opened = here.run("alert", **said)
+    (incident,) = {event["incident"] for event in opened.timeline if event["event"] == "opened"}
+    running = elsewhere.start("emergency_scale", capacity="+1", review_folder=said["review_folder"], **bucket)
+    running.until(lambda run: any(event["event"] == "joined" for event in run.timeline))
+    ends = [here.run("alert", resolved=True, **said), running.wait()]
+    assert [end.returncode for end in ends] == [0, 0], ends
+    assert [event["incident"] for end in ends for event in end.timeline if event["event"] == "closed"] == [incident]
+    assert (tmp_path / "reviews" / f"{incident}.md").exists()
