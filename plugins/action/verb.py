@@ -27,12 +27,12 @@ from ansible_collections.sre.runbooks.plugins.module_utils import record, waitin
 MODULES = "ansible_collections.sre.runbooks.plugins.modules"
 
 
-def tell(host, line):
-    """Progress, at once: to whoever watches, and to the timeline of the run."""
+def tell(host, step, line):
+    """Progress of a step, at once: to whoever watches, and to the timeline of the run."""
     Display().display(f"    [{host}] {line}")
     folder = os.environ.get(record.FOLDER_VARIABLE)
     if folder:
-        record.append(folder, event="progress", host=host, line=line)
+        record.append(folder, event="progress", host=host, step=step, line=line)
 
 
 class ActionModule(ActionBase):
@@ -75,8 +75,8 @@ class ActionModule(ActionBase):
         recorded = {}
         # The hook that ansible-core keeps for running modules inside a worker; it is called after secrets were removed.
         basic.AnsibleModule._record_module_result = lambda _self, outcome: recorded.update(outcome)
-        host = task_vars.get("inventory_hostname", "")
-        waiting.listener = lambda line: tell(host, line)
+        host, step = task_vars.get("inventory_hostname", ""), self._task.get_name()
+        waiting.listener = lambda line: tell(host, step, line)
         try:
             module.main()
         except SystemExit:

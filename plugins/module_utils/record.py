@@ -62,9 +62,11 @@ def write_report(folder, report):
 
 def write(path, text):
     """Write a file of mode 0600 whole or not at all. Raises OSError."""
-    with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as part:
-        part.write(text)
-    os.replace(path + ".part", path)
+    # Of several hosts in one run each may write it.
+    part = f"{path}.{os.getpid()}.part"
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(part, path)
 
 
 def shown(path):
@@ -94,14 +96,18 @@ def end_turn(held):
 
 
 def unfinished(parent, suffix):
-    """Name of the newest record of the same playbook and environment, where that run never came to its report."""
+    """Name of the newest record of the same playbook and environment, plans aside, where that run never came to its report."""
     try:
-        names = sorted(name for name in os.listdir(parent) if name.endswith(suffix))
+        names = sorted((name for name in os.listdir(parent) if name.endswith(suffix)), reverse=True)
     except OSError:
         return None
-    if names and not os.path.exists(os.path.join(parent, names[-1], REPORT)):
-        return names[-1]
-    return None
+    newest = next((name for name in names if not is_plan(events(os.path.join(parent, name), ("run_started",)))), None)
+    return newest if newest and not os.path.exists(os.path.join(parent, newest, REPORT)) else None
+
+
+def is_plan(events):
+    """Whether the events of a run are those of one in check mode, which changed nothing."""
+    return any(event.get("check_mode") for event in events if event["event"] == "run_started")
 
 
 def so_far(events):

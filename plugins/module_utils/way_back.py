@@ -10,13 +10,16 @@ in check mode, finds what it has made. So a change by anybody since then is seen
 
 from __future__ import annotations
 
+import itertools
+
 try:
     import yaml
 except ImportError:
     yaml = None
 
+from . import record
 from .errors import Refusal
-from .verb import DENIED, UNANSWERED
+from .verb import REFUSED
 
 # What only an undo asks, whatever its playbook is called. Its own runs are not taken back, the same command again goes on with them.
 _VERB = "sre.runbooks.way_back"
@@ -59,8 +62,6 @@ ANEW = {
         "dns_servers": "{{ dns_servers | default(omit) }}",
     },
 }
-# What `verb` says of one that could not see what there is.
-CANNOT_TELL = [DENIED, UNANSWERED]
 # What its tasks are called: by these names a killed undo goes on, and a review knows what was taken back.
 _ASKS, _LEFT = ". Is it still as ", " left it"
 _TAKES = ". Take back: "
@@ -76,11 +77,14 @@ def call(verb, outcome):
     if verb.endswith(".incident_lock") or not outcome.get("changed"):
         return None
     given = (outcome.get("invocation") or {}).get("module_args") or {}
+    # Of a verb that failed on its way, which says nothing of what is after it; its waits tell of nothing before and after.
+    done = [step["what"] for step in outcome.get("steps", []) if step.get("before") != step.get("after")]
     return {
         "verb": verb,
         "arguments": _told({name: value for name, value in given.items() if name not in _GIVEN_ANEW}),
         "what": [step["what"] for step in outcome.get("steps", [])],
         "undo": outcome.get("undo", []),
+        **({} if "after" in outcome else {"half_way": done}),
     }
 
 
@@ -92,15 +96,17 @@ def _told(value):
 
 
 def newest(records, env):
-    """Name of the last record of `env` that changed something and is no undo; None where there is none.
+    """Name of the last record of `env` that changed something, or went on with one that did, or was killed as it did, and is no undo;
+    None where there is none.
 
     Args:
         records: `Records`.
     """
     for name in records.newest_first(env):
         # One that found all done by the run that it went on with is what ended that run.
-        (_name, events), *earlier = _chain(records, name)
-        if not is_undo(events) and any(_calls(each) for each in (events, *(each for _name, each in earlier))):
+        chain = [events for _name, events in _chain(records, name)]
+        is_run = not is_undo(chain[0]) and not record.is_plan(chain[0])
+        if is_run and any(_calls(each) for each in chain):
             return name
     return None
 
@@ -111,8 +117,9 @@ def way_back(records, wanted, env):
     Args:
         records: `Records`.
 
-    Returns a dict: record, playbook, run_lease (name, table, region; empty where it had none), calls (the newest first, each with host, verb,
-    arguments, what, undo), left (what the changes did that nothing takes back, with what to do instead). Raises Refusal.
+    Returns a dict: record, playbook, hosts (whose changes are taken back), run_leases ({host: {name, table, region}}), calls (the newest
+    first, each with host, verb, arguments, what, undo, and half_way where the verb failed), left (what the changes did that nothing
+    takes back, with what to do instead). Raises Refusal.
     """
     (name, first), *earlier = _chain(records, wanted)
     start = next((event for event in first if event["event"] == "run_started"), None)
@@ -123,8 +130,13 @@ def way_back(records, wanted, env):
         raise Refusal(f"{name} is a run of env={start['env']}: say -e env={start['env']} to take it back")
     if is_undo(first):
         raise Refusal(f"{name} took a run back: type that run's own command to do it again")
-    if not any(event["event"] == "run_ended" for event in first):
-        raise Refusal(f"{name} did not end: type its command again ({command}) until it does, then take it back")
+    if record.is_plan(first):
+        raise Refusal(f"{name} was a plan (--check), which changed nothing: nothing to take back")
+    if not _has_ended(first):
+        raise Refusal(
+            f"{name} did not end: type its command again ({command}) until it does, then take it back; another run is taken back "
+            f"with -e run=NAME"
+        )
     calls = _whole(
         [each for events in (first, *(events for _name, events in earlier)) for each in reversed(_calls(events))]
     )
@@ -144,7 +156,13 @@ def way_back(records, wanted, env):
     return {
         "record": name,
         "playbook": start["playbook"],
-        "run_lease": next((event["lease"] for event in first if event.get("lease")), {}),
+        "hosts": sorted({each["host"] for each in back}),
+        "run_leases": {
+            event["host"]: event["lease"]
+            for events in (*(events for _name, events in reversed(earlier)), first)
+            for event in events
+            if event.get("lease")
+        },
         "calls": back,
         "left": left,
     }
@@ -181,13 +199,14 @@ def tasks(back, begun):
                 "check_mode": True,
                 "register": f"still_{number}",
                 "changed_when": False,
-                # A verb that refuses finds another state; one that may not look, or is not answered, finds none.
-                "failed_when": f"still_{number}.stopped | default('') in {CANNOT_TELL}",
+                # A verb that refuses finds another state; one that may not look, is not answered, or fails at it, finds none.
+                "failed_when": f"still_{number}.failed | default(false) and still_{number}.stopped | default('') != '{REFUSED}'",
                 "when": here,
             }
         )
-        # What refuses does not say so.
-        as_left = "true" if number in begun else f"still_{number}.already_so | default(false)"
+        as_left = "true" if number in begun else _as_left(number, each)
+        # What a verb that failed on its way did, for `_as_left`.
+        done = {"vars": {"done": _given(each["half_way"])}} if "half_way" in each else {}
         made += [
             {
                 "name": _given(f"{number}{_TAKES}{what}"),
@@ -197,6 +216,7 @@ def tasks(back, begun):
                 ),
                 "when": [here, as_left],
                 "notify": "Verify the service",
+                **done,
             }
             for entry in each["undo"]
             if "verb" in entry
@@ -206,28 +226,57 @@ def tasks(back, begun):
                 "name": f"{number}. Left alone, since something changed it after that run",
                 "ansible.builtin.debug": {"msg": [_given(what), _another(number)]},
                 "when": [here, f"not ({as_left})"],
+                **done,
             }
         )
     return yaml.dump(made, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
 
-def begun(records, own, name):
-    """Numbers of the changes of record `name` in the middle of which an undo was killed that the one of record `own` goes on with.
+def _as_left(number, call):
+    """Whether the answer `still_<number>` finds all as `call` left it, as an expression: nothing is left to do, or, where it failed on
+    its way, nothing of what it had done would be done again. What refuses says neither.
+    """
+    if "half_way" not in call:
+        return f"still_{number}.already_so | default(false)"
+    again = f"still_{number}.steps | default([]) | map(attribute='what') | intersect(done)"
+    return f"still_{number}.already_so is defined and {again} | length == 0"
+
+
+def later_undos(records, env, name):
+    """[(name, events)] of the undos since the run `name` began, of whatever controller, the first one first."""
+    later = itertools.takewhile(lambda each: each != name, records.newest_first(env))
+    found = [records.run(each) for each in later]
+    return [each for each in reversed(found) if is_undo(each[1])]
+
+
+def begun(undos, back):
+    """Numbers of the changes in the middle of which `undos` of them (see `later_undos`) were killed or failed, and none came through since.
 
     Such a change is neither as its run left it nor as it was before.
     """
+    entries = {n: sum("verb" in entry for entry in each["undo"]) for n, each in enumerate(back["calls"], 1)}
     numbers = set()
-    for _name, events in reversed(_chain(records, own)[1:]):
-        asked = None
+    for _name, events in undos:
+        asked, left = None, 0
         for event in events:
-            if event["event"] == "preflight" and _question("", name) in event["step"]:
-                asked = int(event["step"].partition(".")[0])
-            elif event["event"] == "progress" and asked:
-                numbers.add(asked)
-            elif event["event"] == "step" and event["step"].startswith(f"{asked}{_TAKES}"):
-                numbers.discard(asked)
-                asked = None
+            step = event.get("step", "")
+            if event["event"] == "preflight" and _ASKS in step:
+                number = int(step.partition(".")[0])
+                asked = number if step == _question(number, back["record"]) else None
+                left = entries.get(asked, 0)
+            elif asked and step.startswith(f"{asked}{_TAKES}"):
+                if event["event"] == "step" and event["state"] in ("ok", "changed"):
+                    left -= 1
+                    numbers = numbers | {asked} if left else numbers - {asked}
+                elif event["event"] == "progress":
+                    numbers.add(asked)
     return numbers
+
+
+def whole_undo(undos, back):
+    """Name of the last of `undos` that took all of a run back; None where none did."""
+    whats = {(back["record"], "; ".join(each["what"])) for each in back["calls"]}
+    return next((name for name, events in reversed(undos) if whats <= taken_back(events)), None)
 
 
 def taken_back(events):
@@ -271,9 +320,13 @@ def is_undo(events):
     return any(event.get("verb") == _VERB for event in events)
 
 
+def _has_ended(events):
+    return any(event["event"] == "run_ended" for event in events)
+
+
 def _calls(events):
     """The changes of a run, in order, each with its host; last that in the middle of which it was killed. A plan has none."""
-    if any(event.get("check_mode") for event in events if event["event"] == "run_started"):
+    if record.is_plan(events):
         return []
     made = [
         dict(each, host=event["host"])
@@ -281,7 +334,7 @@ def _calls(events):
         if event["event"] == "step"
         for each in event.get("calls", ())
     ]
-    return made if any(event["event"] == "run_ended" for event in events) else made + _cut_short(events)
+    return made if _has_ended(events) else made + _cut_short(events)
 
 
 def _cut_short(events):

@@ -58,11 +58,17 @@ tasks_file:
   returned: unless refused
   type: str
   sample: incidents/2026-11-21T223012Z-undo-prod/undo.yml
-run_lease:
-  description: The lease that the run had, as C(name), C(table) and C(region); empty where it had none.
+hosts:
+  description: The hosts whose changes are taken back.
+  returned: unless refused
+  type: list
+  elements: str
+  sample: [api-prod]
+run_leases:
+  description: The lease that the run had for each host, as C(name), C(table) and C(region); none for one where it had none.
   returned: unless refused
   type: dict
-  sample: {name: regami-api, table: sre-incident-locks, region: us-west-2}
+  sample: {api-prod: {name: regami-api, table: sre-incident-locks, region: us-west-2}}
 changes:
   description: What the run did that is taken back, the last first.
   returned: unless refused
@@ -135,18 +141,25 @@ class WayBack(Verb):
         back = way_back.way_back(self.records, os.path.basename(os.path.normpath(wanted)), env)
         own = self.records.own or ""
         path = self.params["dest"] or os.path.join(own, NAME)
-        begun = way_back.begun(self.records, os.path.basename(own), back["record"])
+        undos = way_back.later_undos(self.records, env, back["record"])
+        begun = way_back.begun(undos, back)
         try:
             record.write(path, way_back.tasks(back, begun))
         except OSError as error:
             raise Refusal(f"{path} cannot be written: {error.strerror}; name another dest") from error
-        return dict(back, tasks_file=path)
+        return dict(back, tasks_file=path, taken_back_by=way_back.whole_undo(undos, back))
 
     @staticmethod
     def plan(observed, wanted):
         changes = ["; ".join(each["what"]) for each in observed["calls"]]
-        told = {key: observed[key] for key in ("record", "tasks_file", "run_lease", "left")}
-        return Plan(notes=(f"takes back {observed['record']}",), returned=dict(told, changes=changes))
+        told = {key: observed[key] for key in ("record", "tasks_file", "hosts", "run_leases", "left")}
+        notes = [f"takes back {observed['record']}"]
+        if observed["taken_back_by"]:
+            notes.append(
+                f"{observed['taken_back_by']} took it back already: only what is again as it was left is taken back; another run "
+                f"is taken back with -e run=NAME"
+            )
+        return Plan(notes=tuple(notes), returned=dict(told, changes=changes))
 
     def view(self, observed):
         return {}

@@ -52,7 +52,28 @@ def test_what_cannot_be_seen_is_not_taken_for_changed(world: World) -> None:
     assert (denied.returncode, denied.mutations) == (2, [])
     assert any("missing permission ecs:DescribeServices" in each for each in denied.complaints), denied.complaints
     world.sandbox.heal()
-    assert world.runbook.run("undo").report["outcome"] == "recovered"
+    # Its bounds are back, its tasks are not, and nobody killed it.
+    world.sandbox.fault("api", service="ecs", action="UpdateService", kind="denied", region=EAST)
+    failed = world.runbook.run("undo")
+    assert (failed.returncode, failed.mutations[0]) == (2, BOUND), failed.output
+    world.sandbox.heal()
+    back = world.runbook.run("undo")
+    assert (back.report["outcome"], world.service(EAST)["desiredCount"]) == ("recovered", 2), back.output
+
+
+@pytest.mark.soak
+def test_a_run_that_failed_on_its_way_is_taken_back_and_a_plan_is_no_run(world: World) -> None:
+    before = steady(world)
+    world.sandbox.fault("api", service="ecs", action="UpdateService", kind="denied", region=EAST)
+    failed = world.runbook.run("emergency_scale", capacity="+50%")
+    assert (failed.returncode, BOUND in failed.mutations) == (2, True), failed.output
+    world.sandbox.heal()
+    world.runbook.run("traffic", "--check", mode="maintenance")
+    back = world.runbook.run("undo")
+    assert back.report["outcome"] == "recovered", back.output
+    assert differences(before, steady(world)) == []
+    again = world.runbook.run("undo")
+    assert any(f"{back.folder.name} took it back already" in note for note in again.report["notes"])
 
 
 @pytest.mark.soak

@@ -75,6 +75,12 @@ def test_killed_run_is_found_and_finished_one_is_not(tmp_path):
     killed.mkdir()
     assert record.unfinished(tmp_path, "-db_failover-prod") == killed.name
     assert record.unfinished(tmp_path, "-db_failover-secondary") is None
+    # Who looks at the plan first goes on with it all the same.
+    plan = tmp_path / "2026-01-01T000001Z-db_failover-prod"
+    plan.mkdir()
+    record.append(plan, event="run_started", check_mode=True)
+    (plan / "report.json").write_text("{}")
+    assert record.unfinished(tmp_path, "-db_failover-prod") == killed.name
     (killed / "report.json").write_text("{}")
     assert record.unfinished(tmp_path, "-db_failover-prod") is None
 

@@ -14,7 +14,13 @@ from ansible_collections.sre.runbooks.plugins.module_utils.errors import Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.records import Records
 
 ENDED = {"event": "run_ended"}
-UNDO = {"event": "step", "step": "Find what the run changed", "host": "api", "verb": "sre.runbooks.way_back"}
+UNDO = {
+    "event": "step",
+    "step": "Find what the run changed",
+    "host": "api",
+    "state": "ok",
+    "verb": "sre.runbooks.way_back",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,8 +45,7 @@ def written(tmp_path):
 
     def write(name, *events, playbook="scale", env="prod", resumes=None, check_mode=False):
         (tmp_path / name).mkdir()
-        start = {"event": "run_started", "playbook": playbook, "env": env, "resumes": resumes}
-        start["check_mode"] = check_mode
+        start = {"event": "run_started", "playbook": playbook, "env": env, "resumes": resumes, "check_mode": check_mode}
         lines = "".join(json.dumps(event) + "\n" for event in (start, *events))
         (tmp_path / name / "timeline.jsonl").write_text(lines)
         return Records(
@@ -67,15 +72,20 @@ def test_each_asks_first_whether_all_is_as_it_was_left(written):
     asked, back, left = tasks(records, "1-scale-prod")
     assert (asked["check_mode"], asked["sre.runbooks.set"]) == (True, {"to": "one"})
     # What cannot be seen was not changed by anybody.
-    assert asked["failed_when"] == "still_1.stopped | default('') in ['denied', 'unanswered']"
+    assert asked["failed_when"] == "still_1.failed | default(false) and still_1.stopped | default('') != 'refused'"
     assert back["when"][1] == f"{asked['register']}.already_so | default(false)"
     assert left["when"][1] == f"not ({back['when'][1]})"
     assert tasks(records, "1-scale-prod", begun=[1])[1]["when"][1] == "true"
 
 
 ASKED = {"event": "preflight", "step": "1. Is it still as 1-scale-prod left it"}
-PROGRESS = {"event": "progress", "line": "set it"}
-TAKEN = {"event": "step", "step": "1. Take back: one"}
+PROGRESS = {"event": "progress", "step": "1. Take back: one", "line": "set it"}
+TAKEN = {"event": "step", "step": "1. Take back: one", "state": "changed"}
+FAILED = dict(TAKEN, state="failed")
+
+
+def of_second(event):
+    return dict(event, step="2" + event["step"][1:])
 
 
 @pytest.mark.parametrize(
@@ -83,16 +93,56 @@ TAKEN = {"event": "step", "step": "1. Take back: one"}
     [
         ([ASKED], set()),
         ([ASKED, PROGRESS], {1}),
+        ([ASKED, PROGRESS, FAILED], {1}),
+        # It was denied before it changed anything.
+        ([ASKED, FAILED], set()),
         ([ASKED, PROGRESS, TAKEN], set()),
-        ([ASKED, PROGRESS, TAKEN, dict(ASKED, step="2" + ASKED["step"][1:]), PROGRESS], {2}),
+        ([ASKED, PROGRESS, TAKEN, of_second(ASKED), of_second(PROGRESS)], {2}),
+        # One of its two ways back is through.
+        ([of_second(ASKED), of_second(PROGRESS), of_second(TAKEN)], {2}),
+        ([of_second(ASKED), *[of_second(PROGRESS), of_second(TAKEN)] * 2], set()),
         ([dict(ASKED, step="1. Is it still as 0-scale-prod left it"), PROGRESS], set()),
         ([PROGRESS, ASKED], set()),
+        # Left alone: what is told later is of something else.
+        ([ASKED, dict(PROGRESS, step="Give the lease back")], set()),
     ],
 )
-def test_a_change_in_the_middle_of_which_an_undo_was_killed_is_gone_on_with(written, events, numbers):
-    written("2-undo-prod", *events, playbook="undo")
-    records = written("3-undo-prod", playbook="undo", resumes="2-undo-prod")
-    assert way_back.begun(records, "3-undo-prod", "1-scale-prod") == numbers
+def test_a_change_in_the_middle_of_which_an_undo_ended_is_gone_on_with(written, events, numbers):
+    two = call("two")
+    two["undo"] *= 2
+    written("1-scale-prod", step(two, call("one")), ENDED)
+    written("2-undo-prod", UNDO, *events, playbook="undo")
+    written("3-traffic-prod", step(call("three")), ENDED)
+    records = written("4-undo-prod", UNDO, playbook="undo")
+    back = way_back.way_back(records, "1-scale-prod", "prod")
+    undos = way_back.later_undos(records, "prod", "1-scale-prod")
+    assert [name for name, _events in undos] == ["2-undo-prod", "4-undo-prod"]
+    assert way_back.begun(undos, back) == numbers
+
+
+def test_who_took_all_of_it_back_is_known(written):
+    written("1-scale-prod", step(call("two"), call("one")), ENDED)
+    records = written("2-undo-prod", UNDO, ASKED, TAKEN, playbook="undo")
+    back = way_back.way_back(records, "1-scale-prod", "prod")
+    assert way_back.whole_undo(way_back.later_undos(records, "prod", "1-scale-prod"), back) is None
+    written("3-undo-prod", UNDO, ASKED, TAKEN, of_second(ASKED), dict(of_second(TAKEN), step="2. Take back: two"))
+    assert way_back.whole_undo(way_back.later_undos(records, "prod", "1-scale-prod"), back) == "3-undo-prod"
+
+
+def test_what_failed_on_its_way_is_as_it_was_left_where_nothing_it_did_would_be_done_again(written):
+    records = written("1-scale-prod", step(dict(call("one"), half_way=["set {{ it }}"])), ENDED)
+    asked, back, left = tasks(records, "1-scale-prod")
+    expression = "still_1.already_so is defined and still_1.steps | default([]) | map(attribute='what') | intersect(done) | length == 0"
+    assert back["when"][1] == expression and left["when"][1] == f"not ({expression})"
+    assert back["vars"] == left["vars"] == {"done": [("unsafe", "set {{ it }}")]} and "vars" not in asked
+
+
+def test_each_host_has_its_lease_again(written):
+    leases = {name: {"name": name, "table": "locks", "region": "us-west-2"} for name in ("api", "web")}
+    taken = [{"event": "step", "step": "Take", "host": host, "lease": lease} for host, lease in leases.items()]
+    records = written("1-scale-prod", *taken, step(call("one")), ENDED)
+    back = way_back.way_back(records, "1-scale-prod", "prod")
+    assert (back["run_leases"], back["hosts"]) == (leases, ["api"])
 
 
 def planned(*calls):
@@ -115,14 +165,6 @@ def test_a_change_in_the_middle_of_which_a_run_was_killed_is_taken_back(written)
     records = written("2-scale-prod", {"event": "step", "step": "Set it", "host": "api"}, ENDED, resumes="1-scale-prod")
     assert way_back.newest(records, "prod") == "2-scale-prod"
     assert undone(records, "2-scale-prod") == ["before two", "before one"]
-
-
-def test_a_plan_is_not_what_is_taken_back(written):
-    written("1-scale-prod", step(call("one")), ENDED)
-    records = written("2-scale-prod", step(call("two")), ENDED, check_mode=True)
-    assert way_back.newest(records, "prod") == "1-scale-prod"
-    with pytest.raises(Refusal, match="2-scale-prod has nothing to take back"):
-        way_back.way_back(records, "2-scale-prod", "prod")
 
 
 def test_the_part_of_the_run_that_went_on_with_it_is_taken_back_before_it(written):
@@ -194,6 +236,7 @@ def test_the_token_of_the_recovery_api_comes_from_the_inventory(written):
     ("events", "options", "sentence"),
     [
         ([step(call("one"))], {}, "did not end: type its command again"),
+        ([step(call("one")), ENDED], {"check_mode": True}, "was a plan"),
         ([ENDED], {}, "has nothing to take back"),
         ([step(call("one", undo=False)), ENDED], {}, "has nothing to take back; one"),
         ([step(dict(call("one"), undo=[STAYS])), ENDED], {}, "take back; end 3 sessions: they connect again"),
@@ -222,13 +265,51 @@ def test_the_newest_that_changed_something_is_meant(written):
     assert way_back.newest(records, "nowhere") is None
 
 
+LEASED = {
+    "event": "step",
+    "step": "Take",
+    "host": "api",
+    "lease": {"name": "api", "table": "locks", "region": "us-west-2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("events", "options", "is_meant"),
+    [
+        ([step(call("two")), ENDED], {"check_mode": True}, False),
+        # Of one that was killed as it began to, and before it did.
+        ([planned(call("two")), said("two")], {}, True),
+        ([planned(call("two"))], {}, False),
+        # A plan goes on with nothing.
+        ([step(), ENDED], {"check_mode": True, "resumes": "1-scale-prod"}, False),
+        # What it went on with had done all.
+        ([step(), ENDED], {"resumes": "1-scale-prod"}, True),
+    ],
+)
+def test_which_run_an_undo_of_the_last_one_means(written, events, options, is_meant):
+    written("1-scale-prod", step(call("one")), ENDED)
+    records = written("2-scale-prod", *events, **options)
+    assert way_back.newest(records, "prod") == ("2-scale-prod" if is_meant else "1-scale-prod")
+
+
 def test_a_call_is_kept_without_what_is_given_anew():
     given = {"to": 3, "none": None, "lease": {"token": 1}, "secret_key": way_back._HIDDEN, "region": "us-east-1"}
     given["cluster"] = {"name": "web", "api_key": way_back._HIDDEN, "host": None}
-    outcome = {"changed": True, "invocation": {"module_args": given}, "steps": [{"what": "set it"}], "undo": []}
+    outcome = {
+        "changed": True,
+        "after": {},
+        "invocation": {"module_args": given},
+        "steps": [{"what": "set it"}],
+        "undo": [],
+    }
     kept = way_back.call("sre.runbooks.set", outcome)
     assert kept["arguments"] == {"to": 3, "region": "us-east-1", "cluster": {"name": "web"}} and kept["what"] == [
         "set it"
     ]
+    assert "half_way" not in kept
+    steps = [{"what": "set it", "before": 1, "after": 2}, {"what": "wait", "before": None, "after": None}]
+    del outcome["after"]
+    half = way_back.call("sre.runbooks.set", outcome | {"steps": steps})
+    assert (half["half_way"], half["what"]) == (["set it"], ["set it", "wait"])
     assert way_back.call("sre.runbooks.set", {"changed": False}) is None
     assert way_back.call("sre.runbooks.incident_lock", outcome) is None

@@ -20,6 +20,7 @@ EVENTS = (
     {"event": "run_started", "playbook": "scale", "env": "prod", "resumes": None},
     {
         "event": "step",
+        "step": "Set it",
         "host": "api",
         "lease": {"name": "api", "table": "locks", "region": "us-west-2"},
         "calls": [
@@ -56,7 +57,7 @@ def test_the_tasks_are_written_beside_the_record_of_this_run_for_its_owner_only(
     path = tmp_path / "2-undo-prod" / "undo.yml"
     assert seen["tasks_file"] == str(path) and stat.S_IMODE(path.stat().st_mode) == 0o600
     plan = WayBack.plan(seen, {})
-    assert plan.returned["run_lease"]["region"] == "us-west-2"
+    assert plan.returned["run_leases"]["api"]["region"] == "us-west-2"
     assert (plan.returned["record"], plan.returned["changes"]) == ("1-scale-prod", ["set it to 3"])
 
 
