@@ -170,6 +170,8 @@ ARGUMENTS = dict(
     remediate=dict(type="bool", default=False),
     restore=dict(type="dict", options=dict(bucket_policy=dict(type="str"), role_policy=dict(type="str"))),
 )
+# Which policy a remedy writes.
+PUTS = {"lift_denial": "bucket_policy", "grant": "role_policy"}
 NOT_TRIED = {"tried": False, "ok": None, "message": "not tried"}
 
 
@@ -192,13 +194,14 @@ class S3Access(Verb):
         certain = {"is_certain": not unread}
         return {"findings": findings, "blind": blind, "probe": self._probe, "role_arn": arn, **certain}
 
-    def _policies(self):
-        """Both as they are: "" where there is none."""
+    def _policies(self, *wanted):
+        """Those that are `wanted`, or both, as they are: "" where there is none."""
         read = {"bucket_policy": ("s3", "get_bucket_policy", {"Bucket": self.bucket}, "Policy")}
         named = {"RoleName": self.role, "PolicyName": upload_access.GRANT}
         read["role_policy"] = ("iam", "get_role_policy", named, "PolicyDocument")
         found = {}
-        for name, (api, operation, arguments, key) in read.items():
+        for name in wanted or read:
+            api, operation, arguments, key = read[name]
             try:
                 policy = self.aws.read(api, operation, **arguments)[key]
                 found[name] = policy if isinstance(policy, str) else json.dumps(policy)
@@ -293,7 +296,7 @@ class S3Access(Verb):
         self.put_bucket_policy(left or "")
 
     def grant(self, remedies):
-        former = self._policies()["role_policy"]
+        former = self._policies("role_policy")["role_policy"]
         self._former.setdefault("role_policy", former)
         document = json.loads(upload_access.grant(remedies))
         if former:
@@ -314,9 +317,14 @@ class S3Access(Verb):
             self.aws.change("iam", "delete_role_policy", **named)
 
     def undo(self, before, done):
-        if not self._former:
+        former = self._former
+        if self.check_mode:
+            # What a run that is killed in the middle of it leaves stands nowhere else.
+            puts = [PUTS[step["do"]] for step in done if step["do"] in PUTS]
+            former = self._policies(*puts) if puts else {}
+        if not former:
             return []
-        arguments = {"bucket": self.bucket, "role": self.role, "region": self.aws.region, "restore": dict(self._former)}
+        arguments = {"bucket": self.bucket, "role": self.role, "region": self.aws.region, "restore": dict(former)}
         return [{"verb": "sre.runbooks.s3_access", "arguments": arguments}]
 
     def returned(self):

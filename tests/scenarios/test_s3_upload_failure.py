@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from killing import answered
 from runbook import Result
 from world import EAST, World
 
@@ -57,3 +60,18 @@ def test_what_others_depend_on_is_only_named(world: World) -> None:
     assert run.returncode == 2
     assert "allow s3:PutObject in permissions boundary logs-only" in run.complaints[0]
     world.sandbox.heal()
+
+
+@pytest.mark.soak
+def test_the_policy_that_a_killed_run_has_changed_is_put_back(world: World) -> None:
+    """It stands nowhere but in what the preflight of that run has noted."""
+    world.sandbox.fault("uploads-denied", how="bucket")
+    denied = json.loads(policy(world))
+    running = world.runbook.start("s3_upload_failure", remediate=True)
+    running.until(lambda run: answered("PutBucketPolicy", EAST)(run, world))
+    running.kill()
+    again = look(world, remediate=True)
+    assert (again.returncode, again.recap["changed"]) == (0, 0), again.output
+    assert "KeepOut" not in policy(world)
+    back = world.runbook.run("undo")
+    assert back.returncode == 0 and json.loads(policy(world)) == denied, back.output
