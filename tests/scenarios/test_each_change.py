@@ -62,10 +62,16 @@ def moved_writer(_world: World) -> dict[str, Any]:
     return {"global_cluster": "regami-global", "target_cluster": "regami-aurora-secondary", "region": WEST}
 
 
-def connections(world: World) -> dict[str, Any]:
+def database(world: World, **more: Any) -> dict[str, Any]:
     login = {"login_user": world.sandbox.state["db_admin_user"], "login_password": world.secret("db_admin")}
     where = {"db_instance": PRIMARY, "login_db": world.sandbox.state["db_name"], "sslmode": "prefer"}
-    return {**where, **login, "max_connections": "150"}
+    return {**where, **login, **more}
+
+
+def snapshot(world: World) -> None:
+    rds = world.aws("rds")
+    rds.create_db_snapshot(DBInstanceIdentifier=PRIMARY, DBSnapshotIdentifier="evening")
+    rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier="evening", WaiterConfig={"Delay": 1})
 
 
 def rotated(world: World) -> dict[str, Any]:
@@ -91,7 +97,18 @@ CASES = (
     Case(
         "rds_max_connections",
         ("rds:ModifyDBParameterGroup", "rds:RebootDBInstance") * 2,
-        connections,
+        lambda world: database(world, max_connections="150"),
+    ),
+    Case(
+        "rds_restore",
+        ("rds:CreateDBSnapshot", "rds:RestoreDBInstanceFromDBSnapshot"),
+        lambda world: database(world, snapshot="evening", restored_instance=new("restored")),
+        snapshot,
+    ),
+    Case(
+        "asg_capacity",
+        ("autoscaling:CreateOrUpdateTags", "autoscaling:UpdateAutoScalingGroup"),
+        lambda world: {"auto_scaling_group": world.sandbox.state["fleet"]["auto_scaling_group"], "capacity": "+50%"},
     ),
     Case("lease_table", ("dynamodb:CreateTable",), lambda _world: {"table": new("locks")}),
     Case(

@@ -12,6 +12,7 @@ import pytest
 from dying import dies_after_a_change
 from kube import Namespace, images, only_simulated, run_module, team_namespace
 
+from ansible_collections.sre.runbooks.plugins.module_utils.new_values import next_name
 from sandbox.client import Sandbox
 
 pytestmark = only_simulated
@@ -80,29 +81,29 @@ def shop(sandbox: Sandbox) -> Iterator[Shop]:
 
 
 def test_a_secret_whose_every_answer_is_lost_is_made_and_moved_to_once(shop: Shop) -> None:
-    first = shop.now
+    first, old = shop.now, shop.used()
     shop.lose(CREATE, MOVE, DELETE)
-    moved = shop.rotate("database", "moved")
+    moved = shop.rotate(old, "moved")
     assert not moved["failed"], moved["msg"]
     assert [step["do"] for step in moved["steps"]][:2] == ["create", "move"] and moved["undo"]
-    retired = shop.rotate("database", "retired")
+    retired = shop.rotate(old, "retired")
     assert not retired["failed"] and [step["do"] for step in retired["steps"]] == ["delete"], retired
     assert shop.changes(first) == [CREATE, MOVE, DELETE]
     ((name, password),) = shop.secrets().items()
-    assert (name, len(password), shop.used()) == ("database-2", 40, "database-2")
+    assert (name, len(password), shop.used()) == (next_name(old), 40, name)
     assert password not in str([moved, retired])
 
 
 def test_a_rotation_killed_between_each_two_changes_keeps_its_password(shop: Shop) -> None:
-    first, passwords = shop.now, set()
+    first, old, passwords = shop.now, shop.used(), set()
     for state in ("created", "moved", "retired"):
-        assert dies_after_a_change(lambda state=state: shop.rotate("database-2", state))
-        again = shop.rotate("database-2", state)
+        assert dies_after_a_change(lambda state=state: shop.rotate(old, state))
+        again = shop.rotate(old, state)
         assert not again["failed"] and not again["changed"], again
-        passwords.add(shop.secrets()["database-3"])
+        passwords.add(shop.secrets()[next_name(old)])
         assert shop.used() in shop.secrets()
     assert shop.changes(first) == [CREATE, MOVE, DELETE] and len(passwords) == 1
-    assert shop.used() == "database-3"
+    assert shop.used() == next_name(old)
 
 
 @pytest.mark.soak
