@@ -121,9 +121,8 @@ def changes(runs):
     A state is one of `taken back`, `in force` (`command` takes its run back, or `instead` says why none does) and `for good`
     (`instead` says what else helps, if anything does). What undo.yml changed is told as what it took back.
     """
-    undone = [each for run in runs if run.is_undo and not run.only_looked for each in way_back.taken_back(run.events)]
-    # Another controller calls the same run by its name in the bucket.
-    back = {(own_name(name), what) for name, what in undone}
+    undos = [run.events for run in runs if run.is_undo and not run.only_looked]
+    back = set().union(*map(way_back.taken_back, undos))
     newest = _newest(runs)
     done = [(run, event, call) for run in runs if not run.is_undo for event in run.changes for call in event["calls"]]
     stuck = {newest[run.record]: entry for run, _event, call in done for entry in call["undo"] if "cannot" in entry}

@@ -19,6 +19,7 @@ except ImportError:
 
 from . import record
 from .errors import Refusal
+from .record_bucket import own_name
 from .verb import REFUSED
 
 # What only an undo asks, whatever its playbook is called. Its own runs are not taken back, the same command again goes on with them.
@@ -275,24 +276,27 @@ def begun(undos, back):
 
 def whole_undo(undos, back):
     """Name of the last of `undos` that took all of a run back; None where none did."""
-    whats = {(back["record"], "; ".join(each["what"])) for each in back["calls"]}
+    whats = {(own_name(back["record"]), "; ".join(each["what"])) for each in back["calls"]}
     return next((name for name, events in reversed(undos) if whats <= taken_back(events)), None)
 
 
 def taken_back(events):
-    """What a run of undo.yml has taken back, of its events: {(name of the record, what that run had done)}."""
+    """What a run of undo.yml has taken back, of its events: {(name of the record, as its own controller has it, what that run had
+    done)}.
+    """
     done, name = set(), None
     for event in events:
         step = event.get("step", "")
         if event["event"] == "preflight" and _ASKS in step:
-            name = step.partition(_ASKS)[2].removesuffix(_LEFT)
+            name = own_name(step.partition(_ASKS)[2].removesuffix(_LEFT))
         elif event["event"] == "step" and event["state"] in ("ok", "changed") and _TAKES in step:
             done.add((name, step.partition(_TAKES)[2]))
     return done
 
 
 def _question(number, name):
-    return f"{number}{_ASKS}{name}{_LEFT}"
+    # Every controller asks it of the same name.
+    return f"{number}{_ASKS}{own_name(name)}{_LEFT}"
 
 
 def _reached(verb, arguments, recorded):

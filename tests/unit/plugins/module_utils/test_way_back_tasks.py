@@ -118,6 +118,8 @@ def test_a_change_in_the_middle_of_which_an_undo_ended_is_gone_on_with(written, 
     undos = way_back.later_undos(records, "prod", "1-scale-prod")
     assert [name for name, _events in undos] == ["2-undo-prod", "4-undo-prod"]
     assert way_back.begun(undos, back) == numbers
+    # As another controller has that run.
+    assert way_back.begun(undos, back | {"record": "1-scale-prod.0a1b2c3d"}) == numbers
 
 
 def test_who_took_all_of_it_back_is_known(written):
