@@ -107,7 +107,7 @@ READS = (
 # How long one call may take, in seconds: a region that answers nothing must not cost minutes (HAZARDS: static stability).
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 READ_TRIES = 6
-# A region that was found silent is asked again only this long for the rest of the run.
+# A region that was found silent is asked again only this long for the rest of the run, as is one for what is only good to know.
 BRIEF_TIMEOUT = 1
 
 
@@ -179,6 +179,8 @@ class Aws:
         self.patience = Patience.of_run()
         # Regions that do not answer, where a verb can do without them; a verb adds what it finds.
         self.silent = set(self.patience.spent)
+        # Regions that this verb asks only for what it can do without: a recovery does not wait longer for that.
+        self.hurried = set()
         # What was not allowed and could be done without, in words; a verb says it among its notes.
         self.missed = []
 
@@ -189,7 +191,7 @@ class Aws:
             GivenUp: the run has waited for the region as long as it may.
         """
         region = region or self.region
-        if region in self.silent:
+        if region in self.silent or region in self.hurried:
             timeout = BRIEF_TIMEOUT
         left = self.patience.left(region)
         if left == 0:

@@ -16,7 +16,7 @@ description:
     O(region).
   - What is missing refuses, since tasks that do not start cost the minutes that a failover is to save. What nobody answers for, or
     this run may not ask, does not refuse, and is noted.
-  - Asks O(failed_region) for one thing only, how many messages its queues still hold, and goes on without an answer.
+  - Asks O(failed_region) for one thing only, how many messages its queues still hold, and goes on where no answer comes at once.
   - Changes nothing.
 options:
   cluster:
@@ -140,7 +140,7 @@ waited_seconds:
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, registry, room, static_stability, task_secrets
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import NotLetIn, Refusal, Unreachable
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import NotLetIn, Refusal
 from ansible_collections.sre.runbooks.plugins.module_utils.task_definition import short
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import (
     REFUSED,
@@ -186,6 +186,7 @@ class StandbyAssess(Verb):
         super().__init__(module)
         self.service = ecs.Service(self.aws, self.params["cluster"], self.params["service"])
         self.failed = self.params["failed_region"]
+        self.aws.hurried.add(self.failed)
 
     def observe(self):
         service = self.service.describe()
@@ -201,8 +202,6 @@ class StandbyAssess(Verb):
             ),
             rooms=lambda: list(together(**self._rooms(service, definition)).values()),
         )
-        if any(isinstance(each, Unreachable) for each in seen["left"].values()):
-            self.aws.silent.add(self.failed)
         return {"service": service, "definition": definition, **seen}
 
     def _lacks(self, definition):

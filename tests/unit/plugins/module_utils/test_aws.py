@@ -172,3 +172,11 @@ def test_reads_run_side_by_side_and_findings_are_values():
         raise Unreachable("no answer")
 
     assert isinstance(plumbing.attempt(silent, Unreachable), Unreachable)
+
+
+def test_what_is_only_good_to_know_is_not_waited_for():
+    asking = plumbing.Aws(("us-east-1", None, {"aws_access_key_id": "x", "aws_secret_access_key": "y"}))
+    asking.hurried.add("us-west-2")
+    waits = {region: asking.client("sqs", region).meta.config.read_timeout for region in ("us-east-1", "us-west-2")}
+    assert waits == {"us-east-1": plumbing.READ_TIMEOUT, "us-west-2": plumbing.BRIEF_TIMEOUT}
+    assert asking.silent == set()
