@@ -10,6 +10,7 @@ Whether they are there at all is a gate, that of the verb `standby_assess`.
 from __future__ import annotations
 
 from . import task_secrets
+from .aws import is_denied
 from .readiness import MOVES, NOT_READY, Found
 from .task_definition import short
 
@@ -29,8 +30,13 @@ def looks(aws, wanted, now):
 
 
 def _replication(aws, secret):
-    """{from, state, why} of this copy, as its primary tells it; None where it is no copy, or not there."""
-    home = (task_secrets.describe(aws, secret) or {}).get("PrimaryRegion", secret.region)
+    """{from, state, why} of this copy, as its primary tells it; None where it is no copy, or the gate says what is wrong."""
+    try:
+        home = (task_secrets.describe(aws, secret) or {}).get("PrimaryRegion", secret.region)
+    except Exception as error:
+        if is_denied(error):
+            return None
+        raise
     if home == secret.region:
         return None
     there = secret.name.replace(f":{secret.region}:", f":{home}:", 1)

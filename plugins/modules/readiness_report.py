@@ -148,6 +148,11 @@ class ReadinessReport(Verb):
         words = {key: found.words() for key, (found, _promise) in known.items()}
         said = readiness.verdicts(events, risks, words)
         if not said:
+            if asked:
+                raise Refusal(
+                    f"by its inventory no service of {env} has what these scenarios are about: leave -e scenario out, and all that "
+                    f"there are will be looked at, or fill the inventory in"
+                )
             raise Refusal("no scenario was looked at: run playbooks/readiness.yml, which asks them")
         found = {key: each for key, (each, _promise) in known.items()}
         told = {

@@ -216,7 +216,7 @@ class StandbyAssess(Verb):
                 looks[what] = lambda name=each["image"]: self._image(name)
         for secret, variables in task_secrets.variables(definition, here).items():
             if secret.region != self.failed:
-                what = f"the {secret}, for {' and '.join(variables)},"
+                what = f"the {secret} for {' and '.join(variables)}"
                 looks[what] = lambda secret=secret: task_secrets.lack(self.aws, secret)
         return looks
 
@@ -270,14 +270,15 @@ class StandbyAssess(Verb):
             elif lacks:
                 missing.append(f"{what} {lacks}")
         in_the_way, notes = [], [f"ACCEPTED: {each}" for each in missing] + [f"NOT CHECKED: {each}" for each in unknown]
-        if missing and not wanted["accept_missing"]:
-            mend = "mend that, or say -e accept_missing=true"
-            in_the_way.append(f"{name} cannot take over: {'; '.join(missing)}: {mend}")
         more = _lacking(observed["service"], wanted)
         try:
             notes += room.check(f"tasks of {name}", more, observed["rooms"], wanted["accept_shortage"])
         except Refusal as short_of:
             in_the_way.append(str(short_of))
+        # Last, since what a message ends with is told as what to do about all of it.
+        if missing and not wanted["accept_missing"]:
+            mend = "mend that, or say -e accept_missing=true"
+            in_the_way.append(f"{name} cannot take over: {'; '.join(missing)}: {mend}")
         if in_the_way:
             raise Refusal(f"{'; '.join(in_the_way)}; nothing was changed")
         for queue, count in observed["left"].items():

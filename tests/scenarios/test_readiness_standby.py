@@ -247,7 +247,7 @@ WAYS = [
         flagged=moves("not_ready"),
         check="standby_assess",
         resource="regami-service-secondary",
-        because="parameter /regami/partner-token in us-west-2, for TOKEN of container app, is not there",
+        because="parameter /regami/partner-token in us-west-2 for TOKEN of container app is not there",
         prove=gated("invalid parameters: /regami/partner-token", put_parameter),
     ),
     Way(

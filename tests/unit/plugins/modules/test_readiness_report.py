@@ -190,6 +190,16 @@ def test_it_leaves_verdicts_estimates_and_a_page(tmp_path, monkeypatch):
     assert "takes 60 min (median of the last 3" in html and "Not measured: kill_queries of api" in html
 
 
+@pytest.mark.parametrize(("events", "words"), [([looked_at()], "no service of prod has what"), ([], "readiness.yml")])
+def test_a_look_at_nothing_is_none(tmp_path, monkeypatch, events, words):
+    """-e scenario of what the service has nothing of, and the verb without its playbook."""
+    monkeypatch.setenv(record.FOLDER_VARIABLE, str(tmp_path))
+    for event in events:
+        record.append(str(tmp_path), **event)
+    outcome = run_main(readiness_report.main, environment_name="prod", region="us-west-2")
+    assert outcome["failed"] and words in outcome["msg"], outcome
+
+
 def test_the_plan_tells_where_the_page_is_and_what_was_not_seen():
     seen = {
         "level": "ready",
