@@ -264,6 +264,7 @@ class CallbackModule(CallbackBase):
             unfenced=self.unfenced,
             recovery_seconds=round(recovered - self.started, 2),
         )
+        self.report["notes"] += way_back.left_alone(record.events(self.folder, ("step",)))
         record.append(self.folder, event="run_ended", outcome=outcome, seconds=self.report["recovery_seconds"])
         record.write_report(self.folder, self.report)
         self._say(outcome)

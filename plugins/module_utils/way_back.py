@@ -66,6 +66,7 @@ ANEW = {
 # What its tasks are called: by these names a killed undo goes on, and a review knows what was taken back.
 _ASKS, _LEFT = ". Is it still as ", " left it"
 _TAKES = ". Take back: "
+_ALONE = "Left alone, since something changed it after that run: "
 
 
 def call(verb, outcome):
@@ -224,8 +225,8 @@ def tasks(back, begun):
         ]
         made.append(
             {
-                "name": f"{number}. Left alone, since something changed it after that run",
-                "ansible.builtin.debug": {"msg": [_given(what), _another(number)]},
+                "name": _given(f"{number}. {_ALONE}{what}"),
+                "ansible.builtin.debug": {"msg": _another(number)},
                 "when": [here, f"not ({as_left})"],
                 **done,
             }
@@ -292,6 +293,12 @@ def taken_back(events):
         elif event["event"] == "step" and event["state"] in ("ok", "changed") and _TAKES in step:
             done.add((name, step.partition(_TAKES)[2]))
     return done
+
+
+def left_alone(events):
+    """What a run of undo.yml left as it found it, for its end, where nobody reads its tasks any more."""
+    steps = [event["step"].partition(". ")[2] for event in events if event["event"] == "step"]
+    return [each for each in steps if each.startswith(_ALONE)]
 
 
 def _question(number, name):

@@ -41,7 +41,9 @@ def test_what_others_changed_since_is_left_alone(world: World) -> None:
     )
     run = world.runbook.run("undo")
     assert (run.returncode, run.mutations) == (0, [])
-    assert "Left alone, since something changed it after that run" in run.output
+    # At the end, too, where it is read.
+    (note,) = [each for each in run.report["notes"] if "Left alone, since something changed it after that run" in each]
+    assert "set the desired count of regami-service to 3" in note
 
 
 def test_what_cannot_be_seen_is_not_taken_for_changed(world: World) -> None:
