@@ -10,7 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
+from hypothesis import settings
 
 COLLECTIONS = Path(__file__).parents[1] / ".ansible" / "collections"
 
 _AnsibleCollectionFinder(paths=[str(COLLECTIONS)])._install()
+
+# The same examples each time, and no deadline: on a busy machine one may take long.
+settings.load_profile("ci")
