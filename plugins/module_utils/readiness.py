@@ -32,7 +32,7 @@ SPOKEN_OF = 3
 # Lines of it on how long something takes.
 MOST_MEASURED = 10
 # How notes of verbs begin that tell of a gate which an override holds open, or of a danger that stays.
-RISKY = ("override ", "ACCEPTED: ", "accepted: ", "UNFENCED")
+RISKY = ("override ", "ACCEPTED", "accepted: ", "UNFENCED")
 # And how those begin that tell of a gate which has learned nothing.
 NOT_CHECKED = "NOT CHECKED: "
 

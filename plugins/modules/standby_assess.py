@@ -16,7 +16,9 @@ description:
     O(region).
   - What is missing refuses, since tasks that do not start cost the minutes that a failover is to save. What nobody answers for, or
     this run may not ask, does not refuse, and is noted.
-  - Asks O(failed_region) for one thing only, how many messages its queues still hold, and goes on where no answer comes at once.
+  - What is taken from O(failed_region) is missing where all of that region is left (O(leaves_region)), or does not answer; else it
+    is looked for there, and noted.
+  - Waits for no more than a second for O(failed_region), such as for how many messages its queues still hold, and goes on without.
   - Changes nothing.
 options:
   cluster:
@@ -31,6 +33,10 @@ options:
     description: The region that is left.
     type: str
     required: true
+  leaves_region:
+    description: Whether all of O(failed_region) is left, and not only its database.
+    type: bool
+    default: true
   desired_count:
     description: How many tasks the standby is to run.
     type: int
@@ -140,7 +146,7 @@ waited_seconds:
 
 from ansible_collections.sre.runbooks.plugins.module_utils import ecs, registry, room, static_stability, task_secrets
 from ansible_collections.sre.runbooks.plugins.module_utils.aws import reason, together, tried_together
-from ansible_collections.sre.runbooks.plugins.module_utils.errors import NotLetIn, Refusal
+from ansible_collections.sre.runbooks.plugins.module_utils.errors import NotLetIn, Refusal, Unreachable
 from ansible_collections.sre.runbooks.plugins.module_utils.task_definition import short
 from ansible_collections.sre.runbooks.plugins.module_utils.verb import (
     REFUSED,
@@ -163,11 +169,13 @@ SERVICES = (
     "service-quotas",
     "sqs",
     "ssm",
+    "sts",
 )
 ARGUMENTS = dict(
     cluster=dict(type="str", required=True),
     service=dict(type="str", required=True),
     failed_region=dict(type="str", required=True),
+    leaves_region=dict(type="bool", default=True),
     desired_count=dict(type="int", required=True),
     moved_variables=dict(type="list", elements="str", default=["DATABASE_URL"]),
     caches=dict(type="list", elements="str", default=[]),
@@ -196,6 +204,7 @@ class StandbyAssess(Verb):
         definition = definition["taskDefinition"]
         # All at once: a recovery waits for it.
         seen = together(
+            source_serves=self._source_serves,
             there=lambda: tried_together(self._lacks(definition)),
             left=lambda: tried_together(
                 {name: lambda name=name: self._messages(name, self.failed) for name in self.params["failed_queues"]}
@@ -204,18 +213,29 @@ class StandbyAssess(Verb):
         )
         return {"service": service, "definition": definition, **seen}
 
+    def _source_serves(self):
+        """Whether what comes from the failed region goes on to come: only its database is left, and it answers."""
+        if self.params["leaves_region"]:
+            return False
+        try:
+            self.aws.read("sts", "get_caller_identity", region=self.failed)
+        except Unreachable:
+            return False
+        return True
+
     def _lacks(self, definition):
-        """{what: a call that says what it lacks}, but for what is in the region that is left, which is not asked."""
+        """{what: a call that says what it lacks}, but for what is in a region that is left, which is not asked."""
         wanted, here = self.params, self.aws.region
+        left = self.failed if wanted["leaves_region"] else None
         looks = {f"the cache {name} in {here}": lambda name=name: self._cache(name) for name in wanted["caches"]}
         looks |= {f"the queue {name} in {here}": lambda name=name: self._queue(name) for name in wanted["queues"]}
         looks |= {f"the bucket {name} in {here}": lambda name=name: self._bucket(name) for name in wanted["buckets"]}
         for each in definition["containerDefinitions"]:
-            if not static_stability.names(self.failed, each["image"]):
+            if not left or not static_stability.names(left, each["image"]):
                 what = f"the image {each['image']} of container {each['name']}"
                 looks[what] = lambda name=each["image"]: self._image(name)
         for secret, variables in task_secrets.variables(definition, here).items():
-            if secret.region != self.failed:
+            if secret.region != left:
                 what = f"the {secret} for {' and '.join(variables)}"
                 looks[what] = lambda secret=secret: task_secrets.lack(self.aws, secret)
         return looks
@@ -262,7 +282,8 @@ class StandbyAssess(Verb):
     @staticmethod
     def plan(observed, wanted):
         name, failed = observed["service"]["serviceName"], wanted["failed_region"]
-        missing, unknown = list(static_stability.needs(observed["definition"], failed, wanted["moved_variables"])), []
+        hangs = list(static_stability.needs(observed["definition"], failed, wanted["moved_variables"]))
+        missing, unknown = [] if observed["source_serves"] else list(hangs), []
         for what, lacks in observed["there"].items():
             if isinstance(lacks, Exception):
                 # Who could not be asked has not said no.
@@ -270,6 +291,8 @@ class StandbyAssess(Verb):
             elif lacks:
                 missing.append(f"{what} {lacks}")
         in_the_way, notes = [], [f"ACCEPTED: {each}" for each in missing] + [f"NOT CHECKED: {each}" for each in unknown]
+        if observed["source_serves"]:
+            notes += [f"ACCEPTED, since {failed} answers: {each}" for each in hangs]
         more = _lacking(observed["service"], wanted)
         try:
             notes += room.check(f"tasks of {name}", more, observed["rooms"], wanted["accept_shortage"])

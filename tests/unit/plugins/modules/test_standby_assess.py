@@ -29,6 +29,7 @@ def definition(**container):
 def wanted(**given):
     return {
         "failed_region": EAST,
+        "leaves_region": True,
         "desired_count": 2,
         "moved_variables": ["DATABASE_URL"],
         "buckets": [],
@@ -43,6 +44,7 @@ def seen(**given):
     return {
         "service": service,
         "definition": definition(),
+        "source_serves": False,
         "there": {},
         "left": {},
         "rooms": [],
@@ -94,6 +96,14 @@ def test_what_is_missing_refuses_unless_accepted():
     assert len(found.returned["missing"]) == 3 and all(note.startswith("ACCEPTED: ") for note in found.notes)
 
 
+def test_what_comes_from_a_region_that_serves_is_noted():
+    image = {"image": f"1.dkr.ecr.{EAST}.amazonaws.com/app:v2"}
+    plan = StandbyAssess.plan(seen(definition=definition(**image), source_serves=True), wanted(leaves_region=False))
+    (note,) = plan.notes
+    assert note.startswith("ACCEPTED, since us-east-1 answers: the image of app is pulled from us-east-1")
+    assert plan.returned["missing"] == []
+
+
 @pytest.mark.parametrize("silence", [Unreachable("no answer"), NotLetIn("missing permission"), Throttled("too often")])
 def test_who_cannot_be_asked_has_not_said_no(silence):
     plan = StandbyAssess.plan(seen(there={"the image app:v2": silence}), wanted())
@@ -124,7 +134,10 @@ class Standby:
         return {"describe_images": {"imageDetails": [{"imageDigest": "sha256:1"}]}, "describe_secret": {}}[operation]
 
 
-def test_images_and_secrets_of_the_region_that_is_left_are_not_asked_for():
+@pytest.mark.parametrize(
+    ("leaves_region", "asked"), [(True, ["us-west-2"] * 2), (False, ["us-west-2"] * 2 + [EAST] * 2)]
+)
+def test_images_and_secrets_of_a_region_that_is_left_are_not_asked_for(leaves_region, asked):
     containers = [
         {
             "name": region,
@@ -134,9 +147,27 @@ def test_images_and_secrets_of_the_region_that_is_left_are_not_asked_for():
         for region in ("us-west-2", EAST)
     ]
     verb = object.__new__(StandbyAssess)
-    verb.aws, verb.failed, verb.params = Standby(), EAST, {"caches": [], "queues": [], "buckets": []}
+    verb.aws, verb.failed = Standby(), EAST
+    verb.params = {"leaves_region": leaves_region, "caches": [], "queues": [], "buckets": []}
     looks = verb._lacks({"containerDefinitions": containers})
-    assert [look() for look in looks.values()] == [None, None] and verb.aws.asked == ["us-west-2", "us-west-2"]
+    assert not any(look() for look in looks.values()) and sorted(verb.aws.asked, reverse=True) == asked
+
+
+def test_whether_a_region_serves_is_asked_only_where_it_is_not_left(monkeypatch):
+    verb = object.__new__(StandbyAssess)
+    verb.aws, verb.failed, verb.params = Standby(), EAST, {"leaves_region": True}
+    assert not verb._source_serves() and verb.aws.asked == []
+    verb.params = {"leaves_region": False}
+    answers = [{}, Unreachable("no answer")]
+
+    def answer(*_call, **_arguments):
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(verb.aws, "read", answer)
+    assert [verb._source_serves(), verb._source_serves()] == [True, False]
 
 
 def test_too_little_room_refuses():
