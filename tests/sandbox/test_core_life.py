@@ -65,7 +65,8 @@ def test_nothing_is_left(tmp_path, crash):
     assert list(leftovers(home, data)) == []
     assert not any(map(is_listening, ports))
     assert not home.exists() and not data.exists()
-    assert forgotten_segments() <= segments
+    # A sandbox beside may be about to clear up after itself.
+    wait_until(lambda: forgotten_segments() <= segments, "no segment is left")
 
 
 BEGIN = """
@@ -78,6 +79,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.soak
 def test_it_goes_with_who_started_it(tmp_path):
     home = tmp_path / "home"
     caller = subprocess.Popen(

@@ -98,6 +98,7 @@ def test_a_rule_that_is_gone(calm):
     assert {(each["${version}"], each["${protocol}"], each["${action}"]) for each in came} == {("2", "6", "REJECT")}
 
 
+@pytest.mark.soak
 def test_memory_that_grows_until_the_task_is_killed(calm):
     felt = suffer(calm, "memory_leak", seconds=0.5)
     ecs, names = calm.boto("ecs"), calm.state["regions"][EAST]

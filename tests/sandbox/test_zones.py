@@ -18,6 +18,7 @@ from sandbox.client import Sandbox
 EAST = "us-east-1"
 
 
+@pytest.mark.soak
 def test_zones(fresh_sandbox: Sandbox) -> None:
     sandbox, names = fresh_sandbox, fresh_sandbox.state["regions"][EAST]
     ecs, elb, shift = (sandbox.boto(service, EAST) for service in ("ecs", "elbv2", "arc-zonal-shift"))

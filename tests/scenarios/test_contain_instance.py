@@ -209,6 +209,7 @@ def locked_as_they_are(suspect: Suspect, folder: Path) -> None:
     assert digests == {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in folder.iterdir()}
 
 
+@pytest.mark.soak
 def test_killed_after_any_call_it_is_isolated_and_released_all_the_same(suspect: Suspect) -> None:
     before, kept = suspect.picture(), suspect.snapshots()
     assert not suspect.run("isolated", check=True)["failed"]

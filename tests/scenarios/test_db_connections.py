@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from ill_api import applied
 from killing import Point, killed_at, planned
 from runbook import Result
@@ -86,6 +87,7 @@ def test_a_crowd_idle_in_transactions_is_ended_once_a_person_says_so(world: Worl
     assert crowd(world) == 0
 
 
+@pytest.mark.soak
 def test_connections_that_nobody_gives_back_take_every_step(world: World) -> None:
     """They are held by something that no restart of the service ends, so that only the reboot does."""
     world.sandbox.fault("connection-leak")

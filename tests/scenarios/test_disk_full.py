@@ -96,6 +96,7 @@ def test_inodes_and_deleted_logs_fill_a_disk_too(batch: World) -> None:
     assert on(batch, second, "ls -l /proc/[0-9]*/fd | grep -c 'worker.log (deleted)'")["stdout"].strip() == "1"
 
 
+@pytest.mark.soak
 def test_killed_and_run_again_it_has_cleaned_once(batch: World) -> None:
     batch.sandbox.fault("disk-full", what="logs")
     known = len(cleanings(batch))

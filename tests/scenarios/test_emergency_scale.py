@@ -110,6 +110,7 @@ POINTS = (
 )
 
 
+@pytest.mark.soak
 def test_killed_and_typed_again_it_is_not_half_as_much_again(shop: World) -> None:
     for point in POINTS:
         killed = killed_at(shop, point, "emergency_scale", capacity="+50%")
@@ -201,6 +202,7 @@ def fleet(world: World) -> tuple[int, int, int]:
     return found["DesiredCapacity"], found["MinSize"], found["MaxSize"]
 
 
+@pytest.mark.soak
 def test_a_fleet_grows_under_load_and_shrinks_again(shop: World) -> None:
     shop.start_users(name=shop.sandbox.state["fleet"]["public_name"])
     run = scale(shop, env="sandbox_fleet", capacity="+50%")

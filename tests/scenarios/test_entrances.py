@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from runbook import Result
 from world import World
 
@@ -46,6 +47,7 @@ def go(world: World, connection: str, *arguments: str, **variables: str) -> list
     return verbs(run, world)
 
 
+@pytest.mark.soak
 def test_both_entrances_give_the_same(switchover, world: World) -> None:
     results = {}
     for connection in ("local", "elsewhere"):

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import pytest
 from world import EAST, REPLICA, WEST, World, wait_until
 
 
+@pytest.mark.soak
 def test_promotion_is_denied(world: World, switchover) -> None:
     """Known only when it is tried: the old side is stopped then. With the permission the same command goes on."""
     world.start_users()

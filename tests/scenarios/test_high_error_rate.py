@@ -33,6 +33,7 @@ def memory(world: World) -> tuple[str, str]:
     return running["memory"], newest.rpartition(":")[2]
 
 
+@pytest.mark.soak
 def test_nothing_is_wrong_and_nothing_is_done(untouched: World) -> None:
     for flags, variables in (((), {}), ((), MENDED)):
         run = investigate(untouched, *flags, **variables)
@@ -46,6 +47,7 @@ def test_nothing_is_wrong_and_nothing_is_done(untouched: World) -> None:
     )
 
 
+@pytest.mark.soak
 def test_a_bad_deployment_is_named_and_taken_back(world: World) -> None:
     suffer(world, "bad-build", build="erroring")
     looked = investigate(world)

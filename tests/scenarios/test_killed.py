@@ -75,11 +75,8 @@ def assert_ends_well(world: World, uninterrupted: Switchover, killed: Result) ->
     assert users["overlap"] is False and len(users["databases"]) == 2
 
 
-@pytest.mark.parametrize(
-    "night",
-    [NIGHTS[0], *(pytest.param(night, marks=pytest.mark.soak) for night in NIGHTS[1:])],
-    ids=lambda night: f"first {night[0].name}",
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("night", NIGHTS, ids=lambda night: f"first {night[0].name}")
 def test_killed_again_and_again(switchover: Switchover, world: World, night: tuple[Point, ...]) -> None:
     world.start_users()
     killed = killed_at(world, night[0])

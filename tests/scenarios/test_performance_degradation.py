@@ -133,6 +133,7 @@ def test_one_task_is_replaced_and_the_other_stays(shop: World) -> None:
     assert shop.healthy_targets(EAST) == 2
 
 
+@pytest.mark.soak
 def test_one_instance_is_replaced_and_the_other_stays(fleet: World) -> None:
     first, second = instances(fleet)
     run = relieve(fleet, env="sandbox_fleet", remedy="restart", part=first)

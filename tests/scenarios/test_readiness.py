@@ -21,6 +21,7 @@ def test_a_healthy_environment_is_ready(world: World) -> None:
     assert world.snapshot() == before
 
 
+@pytest.mark.soak
 def test_a_revision_that_is_gone(world: World) -> None:
     """As on the first day, where the revision that was good is deregistered."""
     way = Way(

@@ -79,6 +79,7 @@ def test_a_rollback_whose_answer_was_lost_is_not_sent_twice(bad: World) -> None:
     assert [entry["verb"] for entry in run.report["undo"]] == ["sre.runbooks.ecs_rollback"]
 
 
+@pytest.mark.soak
 def test_a_run_that_was_killed_while_it_rolled_back_goes_on(bad: World) -> None:
     def was_taken(run: Running) -> bool:
         return any(call["action"] == "UpdateService" for call in run.calls)

@@ -79,6 +79,7 @@ def test_users_are_served_again_and_once_is_enough(fleet: World) -> None:
     assert versions(fleet) == ["2", "2"]
 
 
+@pytest.mark.soak
 def test_a_refresh_in_progress_is_rolled_back_though_the_run_was_killed(fleet: World) -> None:
     ship(fleet, "slow", until="InProgress")
     running = fleet.runbook.start("rollback_deployment", env="sandbox_fleet")

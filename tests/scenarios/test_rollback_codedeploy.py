@@ -164,7 +164,7 @@ def answered(action: str) -> Any:
     return lambda run: any(call["action"] == action and call["status"] == 200 for call in run.calls)
 
 
-@pytest.mark.parametrize("action", ["StopDeployment", "CreateDeployment"])
+@pytest.mark.parametrize("action", [pytest.param("StopDeployment", marks=pytest.mark.soak), "CreateDeployment"])
 def test_killed_when_aws_has_just_agreed(web: Web, bad: tuple[str, str], action: str) -> None:
     good = web.serves()
     if action == "StopDeployment":

@@ -99,6 +99,7 @@ def test_users_are_served_again_and_a_plan_changes_nothing(bad: World, way: dict
     assert (again.returncode, again.mutations, again.report["outcome"]) == (0, [], "noop")
 
 
+@pytest.mark.soak
 def test_a_run_that_was_killed_goes_on(bad: World, way: dict[str, Any]) -> None:
     def has_begun(run: Running) -> bool:
         return any(call["action"] == "UpdateService" for call in run.calls)

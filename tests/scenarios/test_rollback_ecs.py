@@ -208,6 +208,7 @@ POINTS = (
 )
 
 
+@pytest.mark.soak
 def test_killed_again_and_again(steady: World) -> None:
     ship(steady, "erroring")
     steady.start_users()
@@ -222,6 +223,7 @@ def test_killed_again_and_again(steady: World) -> None:
     assert steady.stop_users(more=20)["last_version"] == "v2"
 
 
+@pytest.mark.soak
 def test_exactly_one_of_two_acts(steady: World) -> None:
     ship(steady, "erroring")
     runs = [steady.runbook.start(PLAYBOOK) for _ in range(2)]

@@ -135,6 +135,7 @@ def said(text: str) -> Reached:
 
 
 @only_simulated
+@pytest.mark.soak
 def test_killed_before_anything_is_sent(bad: World, shop: Namespace) -> None:
     """kill -9 of the whole run; the same command again ends as if nothing had happened."""
     for kind in ("latency", "reset"):
@@ -150,6 +151,7 @@ def test_killed_before_anything_is_sent(bad: World, shop: Namespace) -> None:
     assert again.report["outcome"] in ("recovered", "noop") and again.report["verification"]
 
 
+@pytest.mark.soak
 def test_killed_half_rolled_out(any_world: World, cluster: Namespace) -> None:
     web = cluster.deploy_one_by_one("killed", "v1", "v2", replicas=2)
     cluster.until_serving(web, "v2")

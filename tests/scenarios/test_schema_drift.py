@@ -150,7 +150,11 @@ POINTS = (
 )
 
 
-@pytest.mark.parametrize("number", range(len(POINTS)), ids=[point.name for point in POINTS])
+@pytest.mark.parametrize(
+    "number",
+    [*(pytest.param(number, marks=pytest.mark.soak) for number in range(len(POINTS) - 1)), len(POINTS) - 1],
+    ids=[point.name for point in POINTS],
+)
 def test_killed(drifted: World, fix: dict, number: int) -> None:
     fix = fix | {"attempt": 10 + number}
     killed = killed_at(drifted, POINTS[number], PLAYBOOK, **fix)

@@ -85,6 +85,7 @@ def test_without_steps_it_looks_for_signs(shop: tuple[World, Namespace]) -> None
     world.aws("iam").delete_user(UserName="backdoor")
 
 
+@pytest.mark.soak
 def test_a_breach_is_answered_while_users_are_served_and_released_exactly(shop: tuple[World, Namespace]) -> None:
     world, space = shop
     world.aws("iam").create_user(UserName="deploy")

@@ -165,7 +165,7 @@ def test_tasks_with_too_little_memory(world: World) -> None:
     small = {key: running[key] for key in ("family", "executionRoleArn", "taskRoleArn", "networkMode", "cpu")}
     made = ecs.register_task_definition(
         **small,
-        memory=str(math.ceil(used / 0.9)),
+        memory=str(math.ceil(used / 0.88)),
         requiresCompatibilities=["FARGATE"],
         containerDefinitions=[
             {key: value for key, value in each.items() if key != "memory"} for each in running["containerDefinitions"]

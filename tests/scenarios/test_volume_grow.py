@@ -63,6 +63,7 @@ def test_what_no_cleaning_helps_is_grown_once(full: tuple[World, str]) -> None:
     assert (again.returncode, MODIFY in again.mutations, volumes(world)) == (0, False, [10, 8]), again.output
 
 
+@pytest.mark.soak
 def test_killed_while_the_volume_grows(full: tuple[World, str]) -> None:
     world, first = full
     killed = killed_at(world, Point("the volume is modified", answered("ModifyVolume", EAST)), "disk_full")

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import pytest
 from world import EAST, PRIMARY, REPLICA, WEST, World
 
 
+@pytest.mark.soak
 def test_there_and_back_under_load(world: World) -> None:
     world.start_users()
     away = world.runbook.run()
