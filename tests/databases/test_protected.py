@@ -165,7 +165,7 @@ FILTERS = st.fixed_dictionaries(
 ).filter(lambda filters: any(value is not False for value in filters.values()))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filters=FILTERS, signal=st.sampled_from(["terminate", "cancel_then_terminate", "cancel"]))
 @example(filters={"client_addresses": [HOST]}, signal="terminate")
 @example(filters={"applications": ["*"]}, signal="cancel_then_terminate")
